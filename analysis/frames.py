@@ -1,0 +1,152 @@
+"""Records turned into populations: which draws of a space count, and with which error.
+
+A draw counts when its trial has an outcome. Diverged and failed trials are outcomes too and count with the error
+that the sweep fixed for them (usually 100 per cent); trials that wait, run or were lost have none yet and are counted
+aside. Pre-trainings never enter a population.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kdsearch.analysis.population import count_outcomes
+from kdsearch.analysis.record import SpaceRecord, SweepRecord
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Value = str | int | float | bool
+
+TRIAL_COLUMNS = (
+    "number",
+    "state",
+    "error",
+    "orbit_size",
+    "seed",
+    "role",
+    "best_error",
+    "best_epoch",
+    "last_epoch",
+    "seconds",
+    "attempts",
+    "message",
+    "started",
+    "ended",
+)
+DRAW_COLUMNS = ("space", "draw", "trial", "fresh")
+COMPLETE = "complete"
+UNLUCKY = ("diverged", "failed")  # count with the error that the sweep fixed
+STOPPED = "stopped"
+SEARCH = "search"
+PRETRAIN = "pretrain"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Population:
+    """The draws from one space that have an outcome, one entry a distinct trial, in the order of trial numbers."""
+
+    space: SpaceRecord
+    numbers: Integers  # trials, [n]
+    errors: Floats  # per cent, [n]
+    weights: Integers  # draws that each trial answers, [n]
+    fresh: Integers  # those of them that were trained for this space, [n]
+    states: Mapping[str, int]  # draws by the state of the trial that answers them, all draws
+    refused: str | None  # why these trials are no sample of the space; then there is no EDF and no AUC
+
+    @property
+    def n(self) -> int:
+        """Draws with an outcome."""
+        return int(self.weights.sum())
+
+    @property
+    def drawn(self) -> int:
+        """All draws, with or without an outcome."""
+        return sum(self.states.values())
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is anything to estimate from."""
+        return self.refused is None and self.n > 0
+
+    def share_of(self, states: Sequence[str]) -> int:
+        """Draws whose trial is in one of these states."""
+        return sum(self.states.get(state, 0) for state in states)
+
+
+def counted_trials(record: SweepRecord) -> pd.DataFrame:
+    """All trials of a sweep by number, the report's columns first, then one for each parameter.
+
+    `error` is the error that a trial counts with (`population.count_outcomes`): its own where it is complete, the
+    sweep's `diverged_error` where it diverged or failed, NaN where it has no final result.
+    """
+    trials = record.trials.reindex(columns=[*TRIAL_COLUMNS, *parameter_columns(record)])
+    trials = trials.sort_values("number", kind="stable", ignore_index=True)
+    errors = pd.to_numeric(trials["error"]).to_numpy(dtype=np.float64, na_value=np.nan)
+    states = [str(state) for state in trials["state"]]
+    outcomes = count_outcomes(states, errors, failure_error=record.diverged_error)
+    counted = np.full(len(trials), np.nan)
+    counted[outcomes.finished] = outcomes.errors
+    trials["error"] = counted
+    return trials
+
+
+def parameter_columns(record: SweepRecord) -> list[str]:
+    """Names of the parameters, in the order of the frame."""
+    return [str(name) for name in record.trials.columns if name not in TRIAL_COLUMNS]
+
+
+def configuration(row: Mapping[str, object], names: Sequence[str]) -> dict[str, Value]:
+    """The parameters that a trial has: a row's values without the missing ones, as plain Python values."""
+    found: dict[str, Value] = {}
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, str | int | float | bool) and value == value:  # noqa: PLR0124 - NaN is not itself
+            found[name] = value
+    return found
+
+
+def population(record: SweepRecord, space: SpaceRecord, trials: pd.DataFrame) -> Population:
+    """Collect the draws of one space; `trials` is what `counted_trials` returned."""
+    draws = record.draws[record.draws["space"] == space.name]
+    searched = trials[trials["role"] != PRETRAIN]
+    joined = draws.merge(searched[["number", "state", "error"]], left_on="trial", right_on="number", how="left")
+    states = joined["state"].fillna("lost").value_counts().sort_index()
+    answered = joined[joined["error"].notna()]
+    grouped = answered.groupby("number").agg(
+        error=("error", "first"), weight=("draw", "size"), fresh=("fresh", "sum")
+    )
+    return Population(
+        space=space,
+        numbers=grouped.index.to_numpy(dtype=np.int64),
+        errors=grouped["error"].to_numpy(dtype=np.float64),
+        weights=grouped["weight"].to_numpy(dtype=np.int64),
+        fresh=grouped["fresh"].to_numpy(dtype=np.int64),
+        states={str(state): int(count) for state, count in states.items()},
+        refused=_refusal(space.name, states),
+    )
+
+
+def _refusal(space: str, states: pd.Series[int]) -> str | None:
+    """Only draws with a known inclusion probability belong in an EDF; survivors of a scheduler have none."""
+    stopped = int(states.get(STOPPED, 0))
+    if not stopped:
+        return None
+    return (
+        f"{stopped:,} of {int(states.sum()):,} draws from {space} were stopped early by a scheduler. Those that were "
+        "left to finish were chosen by their results, so they are no sample of the space, and the stopped ones "
+        "have no final error: an EDF or AUC of either would be wrong."
+    )
+
+
+def curve_table(record: SweepRecord, numbers: Sequence[int], metric: str) -> pd.DataFrame:
+    """Rows of `record.curves` of some trials and one metric, by trial, node and epoch; finite values only."""
+    curves = record.curves
+    chosen = curves[(curves["metric"] == metric) & curves["trial"].isin(list(numbers))]
+    chosen = chosen[np.isfinite(chosen["value"].to_numpy(dtype=np.float64))]
+    return chosen.sort_values(["trial", "node", "epoch"], kind="stable", ignore_index=True)

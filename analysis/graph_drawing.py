@@ -1,0 +1,325 @@
+"""Knowledge transfer graphs as figures, in the manner of the paper's Fig. 5 and the left half of its Fig. 1.
+
+Cutoff edges are not drawn. Gates are told apart by line style and colour, the target stands in the middle in red, the
+label is the rounded box on top, and two edges between the same nodes bend apart so that both are seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
+
+from kdsearch.analysis.figure_style import FAINT, INK, MUTED, PALETTE, PAPER, TARGET, new_figure
+from kdsearch.spaces import Gate, Graph, KtgSpace
+
+Source = str | int  # "label" or a node's number, counted from 1 (the target)
+Point = tuple[float, float]
+
+GATE_STYLES: dict[Gate, tuple[str, str | tuple[float, tuple[float, ...]], str]] = {
+    Gate.THROUGH: (PALETTE["gate-through"], "-", "through: passes as it is"),
+    Gate.LINEAR: (PALETTE["gate-linear"], (0, (5, 2)), "linear: grows from 0 to 1"),
+    Gate.NEGATIVE_LINEAR: (PALETTE["gate-negative-linear"], (0, (6, 2, 1.2, 2)), "negative linear: falls from 1 to 0"),
+    Gate.CORRECT: (PALETTE["gate-correct"], (0, (1.3, 1.5)), "correct: where the source is right"),
+}
+_NODE_RADIUS = 0.36
+_LABEL_HALF = (0.34, 0.155)
+_RING = 1.42
+_RING_STEP = 0.16  # wider for each auxiliary node beyond two
+_PAIR_BEND = 0.2
+_AVOID_BEND = 0.42
+_SHRINK = 3.0  # points between an arrow's end and its node
+_PLANAR = 2  # up to so many auxiliary nodes no edges cross
+_MARGIN = _NODE_RADIUS + 0.1
+_LONGEST_MODEL = 11
+_MODELS = "auxiliary models"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeLook:
+    """How one edge is drawn."""
+
+    source: Source
+    target: int
+    colour: str
+    dashes: str | tuple[float, tuple[float, ...]] = "-"
+    width: float = 1.9
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeLook:
+    """What stands in a node, line by line, and how the node is drawn."""
+
+    lines: tuple[str, ...]
+    outline: str
+    fill: str = PAPER
+    ink: str = INK
+    dashes: str | tuple[float, tuple[float, ...]] = "-"
+    width: float = 1.6
+
+
+def positions(auxiliary: int) -> dict[Source, Point]:
+    """Places of the label ("label"), the target (1) and the auxiliary nodes (2, ...) for a number of auxiliary nodes.
+
+    The target is the centre of a ring that holds the label on top and the auxiliary nodes below: with two of
+    them no edge crosses another. Auxiliary nodes keep off the spot opposite the label.
+    """
+    if auxiliary == 1:
+        return {"label": (-1.0, 0.6), 1: (0.0, -0.75), 2: (1.0, 0.6)}
+    ring = _RING + _RING_STEP * max(0, auxiliary - _PLANAR)
+    places: dict[Source, Point] = {"label": (0.0, _RING), 1: (0.0, 0.0)}
+    first, last = (216.0, 324.0) if auxiliary <= _PLANAR else (188.0, 352.0)
+    for i in range(auxiliary):
+        angle = math.radians(first + (last - first) * i / (auxiliary - 1))
+        places[2 + i] = (ring * math.cos(angle), ring * math.sin(angle))
+    return places
+
+
+def draw_graph(
+    graph: Graph,
+    *,
+    accuracies: Mapping[int, float] | None = None,
+    title: str = "",
+    legend: bool = True,
+) -> Figure:
+    """One graph as a figure; call inside `figure_style`.
+
+    Args:
+        graph: the graph.
+        accuracies: node -> accuracy in per cent, written in parentheses; nodes may be missing.
+        title: stands above the graph.
+        legend: whether the gates that occur are explained below the graph.
+
+    """
+    figure = new_figure(4.1, 4.4 if legend else 3.8)
+    axes = figure.add_subplot()
+    draw_graph_on(axes, graph, accuracies=accuracies, title=title)
+    gates = sorted({edge.gate for edge in graph.edges()}, key=list(GATE_STYLES).index)
+    if legend and gates:
+        figure.legend(handles=gate_legend(gates), loc="outside lower center", ncols=1, handlelength=3.6)
+    return figure
+
+
+def draw_graph_on(
+    axes: Axes, graph: Graph, *, accuracies: Mapping[int, float] | None = None, title: str = ""
+) -> None:
+    """Draw one graph on given axes; frozen nodes (all incoming edges cut off) have a dashed outline."""
+    known = accuracies or {}
+    frozen = set(graph.frozen_nodes())
+    nodes = {}
+    for number, model in enumerate(graph.models, start=1):
+        role = "target" if number == 1 else "frozen" if number in frozen else f"node {number}"
+        accuracy = (f"({known[number]:.2f})",) if number in known else ()
+        nodes[number] = NodeLook(
+            lines=(role, short_model(model), *accuracy),
+            outline=TARGET if number == 1 else MUTED if number in frozen else INK,
+            fill=TARGET if number == 1 else PAPER,
+            ink=PAPER if number == 1 else INK,
+            dashes=(0, (3, 2)) if number in frozen else "-",
+        )
+    edges = [
+        EdgeLook(
+            source=edge.source,
+            target=edge.target,
+            colour=GATE_STYLES[edge.gate][0],
+            dashes=GATE_STYLES[edge.gate][1],
+        )
+        for edge in graph.edges()
+    ]
+    _draw(axes, nodes, edges, title)
+
+
+def gate_legend(gates: Sequence[Gate]) -> list[Line2D]:
+    """Legend entries of the given gates."""
+    return [
+        Line2D([], [], color=colour, linestyle=dashes, linewidth=1.9, label=words)
+        for colour, dashes, words in (GATE_STYLES[gate] for gate in gates)
+    ]
+
+
+def draw_lineage(spaces: Sequence[KtgSpace], captions: Sequence[str]) -> Figure:
+    """The spaces of a refinement side by side (left half of Fig. 1); what a space fixes is red, the rest is open.
+
+    `captions`: one line for each space, below its letter. Call inside `figure_style`.
+    """
+    figure = new_figure(2.75 * len(spaces), 3.6)
+    grid = figure.subplots(1, len(spaces), squeeze=False)[0]
+    for axes, space, caption in zip(grid, spaces, captions, strict=True):
+        _draw_space(axes, space, caption)
+    figure.legend(
+        handles=[
+            Line2D([], [], color=MUTED, linewidth=1.2, alpha=0.6, label="open: any gate, any model"),
+            Line2D([], [], color=TARGET, linewidth=2.2, label="fixed (line style: the gate)"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+        handlelength=3,
+    )
+    return figure
+
+
+def short_model(name: str) -> str:
+    """A model's name as it fits into a node."""
+    return name if len(name) <= _LONGEST_MODEL else name[: _LONGEST_MODEL - 1] + "…"
+
+
+def _draw_space(axes: Axes, space: KtgSpace, caption: str) -> None:
+    spec = space.to_spec()
+    count = int(spec["auxiliary"]["count"])
+    fixed: dict[str, tuple[str, ...]] = {r.group: r.values for r in space.restrictions if r.mode == "equals"}
+    models = fixed.get(_MODELS)
+    nodes = {1: NodeLook(lines=("target", short_model(spec["target"])), outline=INK)}
+    for i in range(count):
+        same = models is not None and len(set(models)) == 1
+        name = short_model(models[i]) if models else "any model"
+        nodes[2 + i] = NodeLook(
+            lines=(f"node {2 + i}" if same or not models else "one is", name),
+            outline=TARGET if models else MUTED,
+            width=2.2 if models else 1.2,
+        )
+    edges = [
+        _space_edge(source, target, fixed.get(edge_group(source, target)))
+        for target in range(1, count + 2)
+        for source in ("label", *range(1, count + 2))
+        if source != target
+    ]
+    _draw(axes, nodes, [edge for edge in edges if edge is not None], space.name or "")
+    axes.text(0.5, 0.0, caption, transform=axes.transAxes, ha="center", va="top", fontsize=9, color=MUTED)
+
+
+def edge_group(source: Source, target: int) -> str:
+    """The group of conditions that an edge belongs to."""
+    kinds = ["label" if source == "label" else "target" if source == 1 else "auxiliary"]
+    kinds.append("target" if target == 1 else "auxiliary")
+    return "->".join(kinds)
+
+
+def _space_edge(source: Source, target: int, values: tuple[str, ...] | None) -> EdgeLook | None:
+    """An open edge in grey, a fixed one in red; None where it is fixed to cutoff."""
+    if values is None:
+        return EdgeLook(source=source, target=target, colour=MUTED, width=1.0, alpha=0.55)
+    gates = {Gate(value) for value in values}
+    if gates == {Gate.CUTOFF}:
+        return None
+    dashes = GATE_STYLES[gates.pop()][1] if len(gates) == 1 else "-"
+    return EdgeLook(source=source, target=target, colour=TARGET, dashes=dashes, width=2.2)
+
+
+def _draw(axes: Axes, nodes: Mapping[int, NodeLook], edges: Sequence[EdgeLook], title: str) -> None:
+    places = positions(len(nodes) - 1)
+    patches = {node: _node_patch(places[node], look) for node, look in nodes.items()}
+    box = _label_patch(places["label"])
+    present = {(edge.source, edge.target) for edge in edges}
+    for edge in edges:
+        paired = (edge.target, edge.source) in present
+        start = box if edge.source == "label" else patches[int(edge.source)]
+        bend = _bend(places, edge, paired=paired)
+        for patch in _arrow(places, edge, bend, start, patches[edge.target]):
+            axes.add_patch(patch)
+    for patch in (box, *patches.values()):
+        axes.add_patch(patch)
+    axes.text(*places["label"], "Label", ha="center", va="center", fontsize=9.5, zorder=4)
+    for node, look in nodes.items():
+        _write_node(axes, places[node], look)
+    xs, ys = zip(*places.values(), strict=True)
+    side = max(*map(abs, xs), 1.0) + _MARGIN
+    axes.set_xlim(-side, side)
+    axes.set_ylim(min(ys) - _MARGIN, max(ys) + _MARGIN * (1.0 if len(nodes) == _PLANAR else 0.6))
+    axes.set_aspect("equal")
+    axes.axis("off")
+    axes.set_title(title, loc="center")
+
+
+def _bend(places: Mapping[Source, Point], edge: EdgeLook, *, paired: bool) -> float:
+    """Curvature (control point to the right of the edge's direction if positive).
+
+    Edges between the same two nodes bend apart, and an edge that would run through the target bends around it.
+    """
+    (x1, y1), (x2, y2), (x0, y0) = places[edge.source], places[edge.target], places[1]
+    dx, dy = x2 - x1, y2 - y1
+    length = math.hypot(dx, dy)
+    if 1 not in {edge.source, edge.target}:
+        aside = (dx * (y0 - y1) - dy * (x0 - x1)) / length  # positive: the target lies to the left
+        along = (dx * (x0 - x1) + dy * (y0 - y1)) / length**2
+        if abs(aside) < _NODE_RADIUS * 1.5 and 0 < along < 1:
+            first = edge.source == "label" or int(edge.source) < edge.target
+            return math.copysign(_AVOID_BEND if first else _AVOID_BEND * 1.4, aside or 1.0)
+    return _PAIR_BEND if paired else 0.0
+
+
+def _arrow(
+    places: Mapping[Source, Point], edge: EdgeLook, bend: float, start: Patch, end: Patch
+) -> tuple[FancyArrowPatch, FancyArrowPatch]:
+    """A dashed or solid shaft and a whole head: dashes would tear the head's outline."""
+
+    def patch(style: str, line_width: float, shrink: float) -> FancyArrowPatch:
+        return FancyArrowPatch(
+            places[edge.source],
+            places[edge.target],
+            connectionstyle=f"arc3,rad={bend}",
+            patchA=start,
+            patchB=end,
+            shrinkA=_SHRINK,
+            shrinkB=shrink,
+            arrowstyle=style,
+            color=edge.colour,
+            linestyle=edge.dashes if line_width else "-",
+            linewidth=line_width,
+            alpha=edge.alpha,
+            capstyle="butt",
+            zorder=2,
+        )
+
+    size = 4.5 + edge.width
+    head = patch(f"-|>,head_length={size},head_width={0.45 * size}", 0.0, _SHRINK)
+    return patch("-", edge.width, _SHRINK + 0.8 * size), head
+
+
+def _node_patch(place: Point, look: NodeLook) -> Circle:
+    return Circle(
+        place,
+        _NODE_RADIUS,
+        facecolor=look.fill,
+        edgecolor=look.outline,
+        linewidth=look.width,
+        linestyle=look.dashes,
+        zorder=3,
+    )
+
+
+def _label_patch(place: Point) -> FancyBboxPatch:
+    half_width, half_height = _LABEL_HALF
+    return FancyBboxPatch(
+        (place[0] - half_width, place[1] - half_height),
+        2 * half_width,
+        2 * half_height,
+        boxstyle="round,pad=0,rounding_size=0.1",
+        facecolor=FAINT,
+        edgecolor=INK,
+        linewidth=1.2,
+        zorder=3,
+    )
+
+
+def _write_node(axes: Axes, place: Point, look: NodeLook) -> None:
+    """Lines of text around the middle of a node; the second one (the model) is bold."""
+    step = 0.185
+    top = place[1] + step * (len(look.lines) - 1) / 2
+    for i, line in enumerate(look.lines):
+        axes.text(
+            place[0],
+            top - i * step,
+            line,
+            ha="center",
+            va="center",
+            fontsize=8 if i != 1 else 8.5,
+            fontweight="bold" if i == 1 else "normal",
+            color=look.ink,
+            zorder=4,
+        )

@@ -1,0 +1,227 @@
+"""Figures of populations of trials: EDFs, conditions, lowest error against draws, learning curves.
+
+Each function takes worked-out results and returns a Figure; call them inside `figure_style`. EDFs are drawn as the
+step functions that they are, one step a distinct error, never a grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from kdsearch.analysis.edf import Band, Edf, edf
+from kdsearch.analysis.figure_style import (
+    DASHES,
+    MUTED,
+    PALETTE,
+    TARGET,
+    new_figure,
+    plain_axes,
+    series_colours,
+)
+from kdsearch.analysis.frames import Floats
+from kdsearch.analysis.results import LowestError, SpaceResult
+
+_WIDTH = 7.6
+_VIEW = 0.985  # share of the draws of the worst space that the error axis shows at least
+_ERROR_AXIS = "validation error (%)"
+_SHARE_AXIS = "share of draws with a lower error"
+
+
+def plot_edfs(curves: Sequence[tuple[str, Edf, Band | None]], *, diverged_error: float) -> Figure:
+    """EDFs with simultaneous bands as exact steps (right half of Fig. 1).
+
+    `curves`: label, EDF and band of each space, from the first to the last. Errors at `diverged_error` that lie far
+    out are left of the axis' end only if nothing else is there; a note in the figure counts what lies beyond.
+    """
+    figure = new_figure(_WIDTH, 4.3)
+    axes = figure.add_subplot()
+    low, high = _error_range([curve for _, curve, _ in curves], diverged_error)
+    emphasis = len(curves) - 1
+    for i, ((label, curve, band), colour) in enumerate(zip(curves, series_colours(len(curves)), strict=True)):
+        if band is not None:
+            _draw_band(axes, curve, band, colour, (low, high))
+        axes.plot(
+            *edf_steps(curve, low, high),
+            color=colour,
+            linewidth=2.4 if i == emphasis else 1.7,
+            linestyle=DASHES[0] if i == emphasis else DASHES[i % len(DASHES)],
+            label=f"{label}  (n = {curve.n:,})",
+            zorder=3 + i,
+        )
+    axes.set_xlim(low, high)
+    axes.set_ylim(0, 1.01)
+    plain_axes(axes, xlabel=_ERROR_AXIS, ylabel=_SHARE_AXIS)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(loc="lower right", handlelength=3)
+    _note_beyond(axes, curves, high)
+    return figure
+
+
+def edf_steps(curve: Edf, low: float, high: float) -> tuple[Floats, Floats]:
+    """Corners of the step function between two errors, two for each distinct error, [2k + 2]."""
+    x = np.repeat(curve.errors, 2)
+    y = np.column_stack([curve.f_below, curve.f_at_or_below]).ravel()
+    return np.concatenate([[min(low, x[0])], x, [max(high, x[-1])]]), np.concatenate([[0.0], y, [y[-1]]])
+
+
+def _draw_band(axes: Axes, curve: Edf, band: Band, colour: str, limits: tuple[float, float]) -> None:
+    """The band as steps too: the EDF shifted by epsilon and cut to [0, 1]."""
+    x, y = edf_steps(curve, *limits)
+    axes.fill_between(
+        x,
+        np.clip(y - band.epsilon, 0, 1),
+        np.clip(y + band.epsilon, 0, 1),
+        color=colour,
+        alpha=0.14,
+        linewidth=0,
+        zorder=1,
+    )
+
+
+def _error_range(curves: Sequence[Edf], diverged_error: float) -> tuple[float, float]:
+    """Show the bulk of every space; a tail of a few per cent, and diverged trials, may lie beyond."""
+    lowest = min(float(curve.errors[0]) for curve in curves)
+    bulk = []
+    for curve in curves:
+        inside = curve.errors < diverged_error
+        enough = curve.f_at_or_below >= _VIEW * (curve.f_at_or_below[inside][-1] if inside.any() else 1.0)
+        bulk.append(float(curve.errors[enough.argmax()]))
+    highest = max(bulk)
+    margin = max(0.04 * (highest - lowest), 0.05)
+    return max(0.0, lowest - margin), min(100.0, highest + margin)
+
+
+def _note_beyond(axes: Axes, curves: Sequence[tuple[str, Edf, Band | None]], high: float) -> None:
+    beyond = [
+        f"{label}: {count:,}"
+        for label, curve, _ in curves
+        if (count := round(curve.n * (1.0 - float(curve(np.nextafter(high, np.inf))))))
+    ]
+    if beyond:
+        text = f"draws beyond this axis: {', '.join(beyond)}"
+        axes.text(0.0, 1.02, text, transform=axes.transAxes, fontsize=8.5, color=MUTED)
+
+
+def plot_conditions(result: SpaceResult) -> Figure:
+    """EDFs of one space under each of its groups of conditions (step 2 of Fig. 3); the chosen condition stands out."""
+    groups = list(result.labels)
+    columns = 2 if len(groups) > 1 else 1
+    rows = math.ceil(len(groups) / columns)
+    figure = new_figure(_WIDTH, 2.75 * rows + 0.2)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    drawn = result.population
+    whole = edf(drawn.errors, drawn.weights)
+    low, high = _error_range([whole], 100.0)
+    for axes, group in zip(panels, groups, strict=False):
+        _plot_group(axes, result, group, (low, high))
+        axes.set_xlim(low, high)
+        axes.set_ylim(0, 1.01)
+    for axes in panels[len(groups) :]:
+        axes.remove()
+    figure.supxlabel(_ERROR_AXIS, fontsize=10)
+    figure.supylabel(_SHARE_AXIS, fontsize=10)
+    return figure
+
+
+def _plot_group(axes: Axes, result: SpaceResult, group: str, limits: tuple[float, float]) -> None:
+    drawn, labels = result.population, np.asarray(result.labels[group])
+    rows = [row for row in result.conditions if row.group == group and row.n]
+    colours = [PALETTE[f"series-{1 + i % 5}"] for i in range(len(rows))]
+    for i, (row, colour) in enumerate(zip(rows, colours, strict=True)):
+        mask = labels == row.value
+        chosen = result.chosen(row)
+        axes.plot(
+            *edf_steps(edf(drawn.errors[mask], drawn.weights[mask]), *limits),
+            color=TARGET if chosen else colour,
+            linewidth=2.6 if chosen else 1.3,
+            linestyle="-" if chosen else DASHES[i % len(DASHES)],
+            label=f"{row.value} (fixed)" if chosen else row.value,
+            zorder=4 if chosen else 2,
+        )
+    plain_axes(axes)
+    axes.set_title(group)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(loc="lower right", fontsize=7.5, handlelength=2.4, labelspacing=0.25, borderpad=0.1)
+
+
+def plot_lowest(lowest: Sequence[LowestError], labels: Sequence[str]) -> Figure:
+    """Lowest error by the number of random draws (Fig. 4): mean and standard deviation over all orders of the draws."""
+    figure = new_figure(_WIDTH, 3.9)
+    axes = figure.add_subplot()
+    shown = min(one.n for one in lowest)
+    draws = np.arange(1, shown + 1)
+    colours = series_colours(max(len(lowest), 2))[-len(lowest) :]
+    for i, (one, label, colour) in enumerate(zip(lowest, labels, colours, strict=True)):
+        mean, spread = one.mean[:shown], one.spread[:shown]
+        low, high = np.maximum(mean - spread, one.best), mean + spread
+        axes.fill_between(draws, low, high, step="post", color=colour, alpha=0.16, linewidth=0)
+        dashes = "-" if i == len(lowest) - 1 else DASHES[1]
+        axes.step(draws, mean, where="post", color=colour, linewidth=2.1, linestyle=dashes, label=label)
+    if shown > 30:  # noqa: PLR2004 - long searches are read on a logarithmic axis
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_xlim(1, max(shown, 2))
+    plain_axes(axes, xlabel="graphs or configurations drawn at random", ylabel="lowest validation error so far (%)")
+    axes.legend(loc="upper right")
+    return figure
+
+
+def plot_curves(panels: Sequence[tuple[str, Sequence[tuple[str, pd.DataFrame, str]]]]) -> Figure:
+    """Learning curves: panels of (title, lines); a line is label, rows `epoch, value`, and a colour of the palette."""
+    figure = new_figure(_WIDTH, 3.4)
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, (title, lines) in zip(grid, panels, strict=True):
+        for i, (label, rows, colour) in enumerate(lines):
+            marker = "o" if len(rows) <= 12 else ""  # noqa: PLR2004 - few epochs are points, many are a line
+            axes.plot(
+                rows["epoch"],
+                rows["value"],
+                color=PALETTE[colour],
+                linestyle=DASHES[i % len(DASHES)],
+                marker=marker,
+                markersize=3.2,
+                linewidth=1.9,
+                label=label,
+            )
+        plain_axes(axes, xlabel="epoch")
+        axes.set_title(title)
+        axes.legend(loc="upper right", fontsize=8.5, handlelength=2.8)
+    grid[0].set_ylabel(_ERROR_AXIS)
+    grid[0].set_ylim(bottom=0)
+    return figure
+
+
+def plot_history(trials: pd.DataFrame) -> Figure:
+    """Errors in the order of trial numbers, and the lowest so far; `trials` has `number`, `error`, by number."""
+    figure = new_figure(_WIDTH, 3.4)
+    axes = figure.add_subplot()
+    known = trials[trials["error"].notna()]
+    axes.plot(
+        known["number"],
+        known["error"],
+        linestyle="",
+        marker="o",
+        markersize=3,
+        color=PALETTE["series-1"],
+        alpha=0.7,
+        label="trial",
+    )
+    axes.step(
+        known["number"],
+        known["error"].cummin(),
+        where="post",
+        color=PALETTE["series-last"],
+        linewidth=2,
+        label="lowest so far",
+    )
+    plain_axes(axes, xlabel="trial", ylabel=_ERROR_AXIS)
+    axes.legend(loc="upper right")
+    return figure
+

@@ -1,0 +1,256 @@
+"""What a record says, worked out once: the page, the figures and the CSV files are all rendered from these values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pandas as pd
+
+from kdsearch.analysis.auc import auc
+from kdsearch.analysis.best import Baseline, BestConfiguration, baselines, best_configurations
+from kdsearch.analysis.best_of_n import expected_best
+from kdsearch.analysis.conditions import ConditionRow, condition_table
+from kdsearch.analysis.confirmation import Confirmation, confirmation
+from kdsearch.analysis.edf import Band, Edf, edf, edf_band
+from kdsearch.analysis.frames import (
+    SEARCH,
+    Floats,
+    Population,
+    configuration,
+    counted_trials,
+    parameter_columns,
+    population,
+)
+from kdsearch.analysis.intervals import Interval, auc_interval
+from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
+from kdsearch.spaces import DesignSpace, space_from_spec
+
+_SAME = 1e-9  # per cent: two AUCs of the same trials
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LowestError:
+    """Lowest error in per cent after 1, 2, ... draws, over all orders of the draws that were made; arrays [n]."""
+
+    space: str
+    mean: Floats
+    spread: Floats  # standard deviation
+    best: float  # of all draws
+
+    @property
+    def n(self) -> int:
+        """Draws that were made."""
+        return len(self.mean)
+
+    def draws_to_reach(self, error: float) -> int | None:
+        """Fewest draws whose mean lowest error is `error` or less; None if that is never so."""
+        reached = np.flatnonzero(self.mean <= error + _SAME)
+        return int(reached[0]) + 1 if reached.size else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpaceResult:
+    """One space of a sweep with everything that is estimated from its draws; AUC in per cent."""
+
+    record: SpaceRecord
+    space: DesignSpace
+    population: Population
+    labels: Mapping[str, Sequence[str]]  # group -> label of each trial of the population
+    curve: Edf | None
+    band: Band | None
+    auc: float | None
+    interval: Interval | None
+    conditions: tuple[ConditionRow, ...]
+    from_decision: bool  # the conditions are those that were stored with the decision
+    decision: DecisionRecord | None  # the last one about this space
+    confirmation: Confirmation | None  # of the decision that led into this space
+
+    @property
+    def name(self) -> str:
+        """The space's letter."""
+        return self.record.name
+
+    def chosen(self, row: ConditionRow) -> bool:
+        """Whether this condition was the one that was fixed."""
+        made = self.decision
+        return made is not None and (made.group, made.value) == (row.group, row.value)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SweepResult:
+    """One sweep."""
+
+    record: SweepRecord
+    trials: pd.DataFrame
+    parameters: tuple[str, ...]
+    spaces: tuple[SpaceResult, ...]
+    baselines: tuple[Baseline, ...]
+    best: tuple[BestConfiguration, ...]
+    lowest: tuple[LowestError, ...]  # for the first and the last space
+
+    @property
+    def searched(self) -> pd.DataFrame:
+        """Trials that are no pre-training."""
+        return self.trials[self.trials["role"] == SEARCH]
+
+    @property
+    def estimated(self) -> tuple[SpaceResult, ...]:
+        """Spaces that have an EDF."""
+        return tuple(space for space in self.spaces if space.curve is not None)
+
+
+def analyse(record: SweepRecord) -> SweepResult:
+    """Work out everything that a report says about one sweep. The same record always gives the same values."""
+    trials = counted_trials(record)
+    parameters = tuple(parameter_columns(record))
+    spaces: list[SpaceResult] = []
+    for index, space in enumerate(record.spaces):
+        spaces.append(_space_result(record, space, trials, parameters, index, spaces))
+    estimated = [space for space in spaces if space.curve is not None]
+    ends = estimated[:1] + estimated[-1:] if len(estimated) > 1 else estimated
+    return SweepResult(
+        record=record,
+        trials=trials,
+        parameters=parameters,
+        spaces=tuple(spaces),
+        baselines=baselines(trials),
+        best=best_configurations(record, trials, parameters, [space.population for space in spaces]),
+        lowest=tuple(_lowest(space) for space in ends),
+    )
+
+
+def _space_result(
+    record: SweepRecord,
+    space: SpaceRecord,
+    trials: pd.DataFrame,
+    parameters: Sequence[str],
+    index: int,
+    before: Sequence[SpaceResult],
+) -> SpaceResult:
+    design = space_from_spec(space.spec, name=space.name)
+    drawn = population(record, space, trials)
+    labels = _labels(design, drawn, trials, parameters)
+    decision = next((made for made in reversed(record.decisions) if made.space == space.name), None)
+    conditions, from_decision = _conditions(record, design, drawn, labels, decision, index)
+    usable = drawn.usable
+    curve = edf(drawn.errors, drawn.weights) if usable else None
+    return SpaceResult(
+        record=space,
+        space=design,
+        population=drawn,
+        labels=labels,
+        curve=curve,
+        band=edf_band(curve, record.alpha) if curve is not None else None,
+        auc=_auc(record, drawn.errors, drawn.weights) if usable else None,
+        interval=_interval(record, drawn.errors, drawn.weights, (index, 0)) if usable else None,
+        conditions=conditions,
+        from_decision=from_decision,
+        decision=decision,
+        confirmation=_confirmation(record, space, drawn, index, before),
+    )
+
+
+def _auc(record: SweepRecord, errors: Floats, weights: np.ndarray) -> float:
+    return auc(errors, weights, a=record.a, tau=record.tau)
+
+
+def _interval(
+    record: SweepRecord, errors: Floats, weights: np.ndarray, key: tuple[int, int]
+) -> Interval | None:
+    """The interval of an AUC; None where a single trial leaves no spread to judge by."""
+    if len(errors) < 2:  # noqa: PLR2004 - a spread needs two
+        return None
+    rng = np.random.default_rng([record.seed, *key])
+    return auc_interval(errors, weights, a=record.a, tau=record.tau, alpha=record.alpha, rng=rng)
+
+
+def _labels(
+    space: DesignSpace, drawn: Population, trials: pd.DataFrame, parameters: Sequence[str]
+) -> dict[str, list[str]]:
+    """Each group's value in each trial of the population."""
+    rows = trials.set_index("number").loc[drawn.numbers, list(parameters)].to_dict("records")
+    configurations = [configuration(row, space.parameter_names) for row in rows]
+    return {group.name: [group.value_of(one) for one in configurations] for group in space.groups()}
+
+
+def _conditions(
+    record: SweepRecord,
+    space: DesignSpace,
+    drawn: Population,
+    labels: Mapping[str, Sequence[str]],
+    decision: DecisionRecord | None,
+    index: int,
+) -> tuple[tuple[ConditionRow, ...], bool]:
+    """The table that the decision was made on if it still fits the draws, else one computed now."""
+    if not drawn.usable or not labels:
+        return (), False
+    stored = _stored_rows(decision)
+    if stored and all(_still_true(record, row, drawn, labels) for row in stored):
+        return stored, True
+    seed = int(np.random.SeedSequence([record.seed, index, 1]).generate_state(1)[0])
+    rows = condition_table(
+        drawn.errors,
+        drawn.weights,
+        labels,
+        {group.name: group.values for group in space.groups()},
+        a=record.a,
+        tau=record.tau,
+        alpha=decision.alpha if decision is not None else record.alpha,
+        seed=seed,
+    )
+    return tuple(rows), False
+
+
+def _stored_rows(decision: DecisionRecord | None) -> tuple[ConditionRow, ...]:
+    """Condition rows as stored with a decision; none if the decision has no table or one of another version."""
+    if decision is None:
+        return ()
+    names = {field.name for field in fields(ConditionRow)}
+    if not all(names <= set(row) for row in decision.table):
+        return ()
+    return tuple(ConditionRow(**{name: row[name] for name in names}) for row in decision.table)
+
+
+def _still_true(
+    record: SweepRecord, row: ConditionRow, drawn: Population, labels: Mapping[str, Sequence[str]]
+) -> bool:
+    mask = np.asarray(labels.get(row.group, [""] * len(drawn.errors))) == row.value
+    if row.n != int(drawn.weights[mask].sum()):
+        return False
+    return row.auc is None or abs(_auc(record, drawn.errors[mask], drawn.weights[mask]) - row.auc) < _SAME
+
+
+def _confirmation(
+    record: SweepRecord, space: SpaceRecord, drawn: Population, index: int, before: Sequence[SpaceResult]
+) -> Confirmation | None:
+    """Compare the draws that this space was chosen on with its fresh draws (winner's curse)."""
+    parent = next((one for one in before if one.name == space.parent), None)
+    fresh = drawn.fresh > 0
+    if parent is None or parent.decision is None or not drawn.usable or not fresh.any():
+        return None
+    made, old = parent.decision, parent.population
+    if made.group not in parent.labels or made.child != space.name:
+        return None
+    selected = np.asarray(parent.labels[made.group]) == made.value
+    if not selected.any():
+        return None
+    return confirmation(
+        old.errors[selected],
+        drawn.errors[fresh],
+        selected_weights=old.weights[selected],
+        fresh_weights=drawn.fresh[fresh],
+        rest=old.errors[~selected],
+        rest_weights=old.weights[~selected],
+        rng=np.random.default_rng([record.seed, index, 2]),
+        a=record.a,
+        tau=record.tau,
+        alpha=record.alpha,
+    )
+
+
+def _lowest(result: SpaceResult) -> LowestError:
+    drawn = result.population
+    mean, spread = expected_best(drawn.errors, drawn.weights)
+    return LowestError(space=result.name, mean=mean, spread=spread, best=float(drawn.errors.min()))

@@ -1,0 +1,251 @@
+"""The story of a sweep in sentences with numbers. Every name from a record is escaped on its way in."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from markupsafe import Markup
+
+from kdsearch.analysis.best import BestConfiguration
+from kdsearch.analysis.conditions import ConditionRow
+from kdsearch.analysis.confirmation import Confirmation
+from kdsearch.analysis.frames import UNLUCKY
+from kdsearch.analysis.results import SpaceResult, SweepResult
+from kdsearch.analysis.wording import count, interval, listed, p_value, percent, plural
+
+_LARGEST_DENOMINATOR = 12
+_POLICIES = {
+    "best-auc": "the policy takes the single best condition of all groups",
+    "significant": "the policy fixes only what the comparison with the rest of the space decides",
+    "interactive": "a person chose from the table",
+}
+
+
+def thing(result: SweepResult, number: int = 2) -> str:
+    """What one configuration of this sweep is called."""
+    graph = result.record.spaces[-1].spec.get("kind") == "ktg"
+    word = "graph" if graph else "configuration"
+    return word if number == 1 else word + "s"
+
+
+def headline(result: SweepResult) -> Markup:
+    """The whole sweep in two or three sentences."""
+    estimated = result.estimated
+    if not estimated:
+        return Markup("{}").format(_nothing(result))
+    first, last = estimated[0], estimated[-1]
+    if first is last:
+        opening = Markup("{} from <b>{}</b> {} an outcome: the AUC of their error distribution is <b>{}</b>{}.").format(
+            plural(last.population.n, "draw"),
+            last.name,
+            "has" if last.population.n == 1 else "have",
+            percent(last.auc),
+            _within(last),
+        )
+    else:
+        opening = Markup(
+            "In {}, {} different {} became {}. The AUC of the error distribution went from <b>{}</b> in {} to "
+            "<b>{}</b> in {}."
+        ).format(
+            plural(len(estimated) - 1, "step"),
+            count(first.record.counts["valid_classes"]),
+            thing(result),
+            count(last.record.counts["valid_classes"]),
+            percent(first.auc),
+            first.name,
+            percent(last.auc),
+            last.name,
+        )
+    return opening + _best_sentence(result)
+
+
+def _nothing(result: SweepResult) -> str:
+    refused = [space.population.refused for space in result.spaces if space.population.refused]
+    if refused:
+        return refused[0] or ""
+    trained = int((result.searched["state"] == "complete").sum())
+    if trained:
+        return (
+            f"{plural(trained, 'trial is', 'trials are')} complete, but none answers a random draw from a space, so there is no "
+            "sample to estimate an error distribution from: trials that a searcher proposes from earlier results "
+            "show its taste and not the space."
+        )
+    return "No trial of the search has an outcome yet, so there is nothing to estimate."
+
+
+def _within(space: SpaceResult) -> Markup:
+    if space.interval is None:
+        return Markup("")
+    return Markup(" <span class=interval>{}</span>").format(interval(space.interval.low, space.interval.high))
+
+
+def _best_sentence(result: SweepResult) -> Markup:
+    if not result.best:
+        return Markup("")
+    best = result.best[0]
+    sentence = Markup(" The best {} has a validation error of <b>{} %</b>{}").format(
+        thing(result, 1), percent(best.trainings.mean), _trainings(best)
+    )
+    alone = next((b for b in result.baselines if best.graph and b.model == best.graph.models[0]), None)
+    if alone is None:
+        return sentence + "."
+    return sentence + Markup("; its target, {}, reaches {} % when it learns from the labels alone.").format(
+        alone.model, percent(alone.trainings.mean)
+    )
+
+
+def _trainings(best: BestConfiguration) -> str:
+    n, spread = best.trainings.n, best.trainings.spread
+    return f" (mean of {n} trainings, ± {percent(spread)})" if spread is not None else ""
+
+
+def chapter(result: SweepResult, space: SpaceResult) -> list[Markup]:
+    """What happened in one space: how it came about, what was drawn, whether it held, what was decided."""
+    sentences = [_arrival(result, space), _drawn(result, space)]
+    if space.confirmation is not None and space.confirmation.fresh_auc is not None:
+        sentences.append(_confirmed(space, space.confirmation))
+    if space.decision is not None:
+        sentences += _decided(space)
+    return [sentence for sentence in sentences if sentence]
+
+
+def _arrival(result: SweepResult, space: SpaceResult) -> Markup:
+    counts = space.record.counts
+    encodings = Markup("<b>{}</b> encodings, <b>{}</b> different {}").format(
+        count(counts["encodings"]), count(counts["classes"]), thing(result)
+    )
+    if counts["encodings"] is None:
+        encodings = Markup("infinitely many {}").format(thing(result))
+    elif counts["encodings"] == counts["classes"]:
+        encodings = Markup("<b>{}</b> {}").format(count(counts["encodings"]), thing(result))
+    if space.record.parent is None:
+        return Markup("The search began with <b>{}</b>: {}.").format(space.name, encodings)
+    return Markup("Fixing <i>{}</i> left <b>{}</b>: {}{}.").format(
+        space.record.restriction, space.name, encodings, _share(result, space)
+    )
+
+
+def _share(result: SweepResult, space: SpaceResult) -> str:
+    parent = next((one for one in result.spaces if one.name == space.record.parent), None)
+    own, whole = space.record.counts["encodings"], parent.record.counts["encodings"] if parent else None
+    if not own or not whole or parent is None:
+        return ""
+    share = Fraction(own, whole)
+    if share.denominator <= _LARGEST_DENOMINATOR:
+        return f", {share.numerator}/{share.denominator} of {parent.name}"
+    return f", {100 * own / whole:.1f} % of {parent.name}"
+
+
+def _drawn(result: SweepResult, space: SpaceResult) -> Markup:
+    drawn = space.population
+    if drawn.refused:
+        return Markup("{}").format(drawn.refused)
+    if not drawn.n:
+        return Markup("No draw from {} has an outcome yet.").format(space.name)
+    reused = drawn.n - int(drawn.fresh.sum())
+    if space.record.exhaustive:
+        times = "once" if space.record.repeats == 1 else f"{space.record.repeats} times"
+        valid = count(space.record.counts["valid_classes"])
+        opening = Markup("All {} valid {} are to be trained {}; {} are answered by {}").format(
+            valid, thing(result), times, plural(drawn.n, "draw"), plural(len(drawn.numbers), "trial")
+        )
+    else:
+        opening = Markup("{} at random are answered by {}").format(
+            plural(drawn.n, "draw"), plural(len(drawn.numbers), "trial")
+        )
+    if reused:
+        opening += Markup(", {} of them reused from {}").format(plural(reused, "draw"), space.record.parent)
+    lost = drawn.share_of(UNLUCKY)
+    unlucky = (
+        Markup(" {} diverged or failed and {} with {:g} % error.").format(
+            plural(lost, "draw"), "counts" if lost == 1 else "count", result.record.diverged_error
+        )
+        if lost
+        else ""
+    )
+    return opening + Markup(". Their AUC is <b>{}</b>{}.").format(percent(space.auc), _within(space)) + unlucky
+
+
+def _confirmed(space: SpaceResult, again: Confirmation) -> Markup:
+    if again.fresh_auc is None:
+        return Markup("")
+    gap = again.selected_auc - again.fresh_auc
+    where = "above" if gap < 0 else "below"
+    verdict = "the choice held on draws that it had not seen"
+    if again.holds is False:
+        verdict = "the value it was chosen on was too good, as winners' values tend to be"
+    limits = f" {interval(again.interval.low, again.interval.high)}" if again.interval else ""
+    return Markup("On <b>{}</b> from {} the AUC is {}{}, {} points {} the {} that it was chosen on: {}.").format(
+        plural(again.fresh_n, "fresh draw"),
+        space.name,
+        percent(again.fresh_auc),
+        limits,
+        percent(abs(gap)),
+        where,
+        percent(again.selected_auc),
+        verdict,
+    )
+
+
+def _decided(space: SpaceResult) -> list[Markup]:
+    made = space.decision
+    if made is None:
+        return []
+    sentences = [Markup("<q>{}</q>").format(made.reason)]
+    row = next((row for row in space.conditions if space.chosen(row)), None)
+    if row is not None and row.auc is not None:
+        sentences.append(_evidence(space, row))
+    who = f"Decided by {made.chooser}"
+    looks = f", at look {made.look}" if made.look > 1 else ""
+    sentences.append(
+        Markup("{} on {}{} ({}; level {:.3g}).").format(
+            who, plural(made.draws, "draw"), looks, _POLICIES.get(made.policy, made.policy), made.alpha
+        )
+    )
+    return sentences
+
+
+def _evidence(space: SpaceResult, row: ConditionRow) -> Markup:
+    base = Markup("<b>{} = {}</b>: AUC <b>{}</b> on {}").format(
+        row.group, row.value, percent(row.auc), plural(row.n, "draw")
+    )
+    if row.difference is None:
+        return base + "."
+    side = "above" if row.difference >= 0 else "below"
+    base += Markup(", {} points {} the rest of {}").format(percent(abs(row.difference)), side, space.name)
+    if row.p_holm is None:
+        return base + "."
+    base += Markup(" (p {} after Holm").format(_equals(p_value(row.p_holm)))
+    if row.decided:
+        return base + ", decided)."
+    more = f"; about {row.n_needed:,} more draws would decide it" if row.n_needed else ""
+    return base + Markup(", not decided{}).").format(more)
+
+
+def _equals(text: str) -> str:
+    return text if text.startswith("<") else f"= {text}"
+
+
+def reached(result: SweepResult) -> Markup:
+    """How much sooner the last space finds what the first one finds."""
+    if len(result.lowest) < 2:  # noqa: PLR2004 - two spaces are compared
+        return Markup("")
+    first, last = result.lowest
+    shown = min(first.n, last.n)
+    start, end = float(first.mean[shown - 1]), float(last.mean[shown - 1])
+    opening = Markup("After {} the lowest error is on average <b>{}</b> in {} and <b>{}</b> in {}.").format(
+        plural(shown, "draw"), percent(start), first.space, percent(end), last.space
+    )
+    needed = last.draws_to_reach(start)
+    if needed is None:
+        return opening
+    return opening + Markup(" {} reaches what {} finds in {} after <b>{}</b>.").format(
+        last.space, first.space, f"{shown:,}", plural(needed, "draw")
+    )
+
+
+def compared(results: list[SweepResult]) -> Markup:
+    """What a report on several sweeps sets side by side."""
+    return Markup("This report sets {} side by side: {}.").format(
+        plural(len(results), "sweep"), listed([result.record.name for result in results])
+    )

@@ -1,0 +1,103 @@
+"""Label-only baselines: each architecture of a space trained with the label alone (the paper's Table I).
+
+A node without incoming edges is a frozen, pre-trained teacher, so a space that holds such graphs needs these weights.
+A baseline is a trial like any other. It is run once for each (architecture, data, seed, schedule): its weights and
+its result are kept under a key made of just these, and found again by every later sweep beside the same database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kdsearch.search.config import SweepFile
+from kdsearch.spaces import KtgSpace
+from kdsearch.trainables.seeds import derive_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownBaseline:
+    """A baseline that was trained before."""
+
+    sweep: str
+    trial: int
+    error: float | None
+    best_error: float | None
+    best_epoch: int | None
+    last_epoch: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """One architecture, to be trained with the label alone, and where its weights go."""
+
+    number: int
+    model: str
+    seed: int
+    path: Path
+
+    @property
+    def configuration(self) -> Mapping[str, str]:
+        """A graph of one node."""
+        return {"model.1": self.model, "label->1": "through"}
+
+    def known(self) -> KnownBaseline | None:
+        """The result of an earlier training, if its weights are still there."""
+        try:
+            data = json.loads(self._sidecar.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return KnownBaseline(**data) if self.path.exists() else None
+
+    def remember(
+        self,
+        *,
+        sweep: str,
+        error: float | None,
+        best_error: float | None,
+        best_epoch: int | None,
+        last_epoch: int | None,
+    ) -> None:
+        """Keep the result beside the weights, for later sweeps."""
+        known = KnownBaseline(
+            sweep=sweep,
+            trial=self.number,
+            error=error,
+            best_error=best_error,
+            best_epoch=best_epoch,
+            last_epoch=last_epoch,
+        )
+        temporary = self._sidecar.with_suffix(".part")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(asdict(known)), encoding="utf-8")
+        temporary.replace(self._sidecar)
+
+    @property
+    def _sidecar(self) -> Path:
+        return self.path.with_suffix(".json")
+
+
+def baselines_for(sweep: SweepFile, folder: Path, data_root: Path | None) -> list[Baseline]:
+    """The baselines of a KTG sweep: the target's architecture and every auxiliary one; none for other spaces."""
+    space = sweep.design_space()
+    if sweep.trainable.kind != "ktg" or not isinstance(space, KtgSpace):
+        return []
+    spec = space.to_spec()
+    models = dict.fromkeys([spec["target"], *spec["auxiliary"]["models"]])
+    settings = {key: value for key, value in sweep.trainable_settings().items() if key != "target"}
+    found = []
+    for number, model in enumerate(models):
+        seed = derive_seed(sweep.seed, "baseline", model)
+        key = _key({"model": model, "seed": seed, "settings": settings, "data_root": str(data_root)})
+        found.append(
+            Baseline(number=number, model=model, seed=seed, path=folder / "pretrained" / f"{model}-{key}.pt")
+        )
+    return found
+
+
+def _key(defined_by: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(defined_by, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,108 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted (and resumable)."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import cast
+
+import click
+
+from kdsearch.search.cli.common import version_text
+from kdsearch.spaces.errors import KdsearchError
+
+INTERRUPTED = 130
+
+# command -> "module:attribute"; a module is imported when its command is used, so that none waits for another's
+_COMMANDS = {
+    "refine": "run:refine",
+    "sweep": "run:sweep",
+    "resume": "run:resume",
+    "status": "status:status",
+    "report": "report:report",
+    "space": "space:space",
+    "presets": "space:presets_command",
+    "graph": "graph:graph",
+    "data": "data:data",
+}
+
+
+class _Commands(click.Group):
+    """The commands, in the order in which a user meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            near = difflib.get_close_matches(cmd_name, _COMMANDS, n=1)
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"unknown command {cmd_name!r}.{guess} Known: {', '.join(_COMMANDS)}.")
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(f"{__name__}.{module}"), attribute)
+        return cast(click.Command, command)
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(version_text(), message="%(version)s")
+def cli() -> None:
+    """Search hyperparameters and design spaces of knowledge distillation, and keep every trial.
+
+    Start with:  kdsearch refine ktg-digits
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    debug = "--debug" in arguments
+    try:
+        code = cli.main(arguments, prog_name="kdsearch", standalone_mode=False)
+    except click.exceptions.Abort:
+        _say("interrupted")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # `kdsearch ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 the last place where an error can be turned into a message
+        if debug:
+            traceback.print_exc()
+        return _told(error)
+    return code if isinstance(code, int) else 0
+
+
+def _told(error: Exception) -> int:
+    if isinstance(error, KdsearchError):
+        _say(error.message, error.hint)
+        return error.exit_code
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        _say(f"the disk is full: {error}", "Free some space; `kdsearch resume` goes on from what is stored.")
+        return 1
+    if isinstance(error, OSError):
+        _say(str(error))
+        return 1
+    _say(f"unexpected error: {type(error).__name__}: {error}", "Run again with --debug to see where.")
+    return 1
+
+
+def _say(message: str, hint: str | None = None) -> None:
+    click.echo(click.style("kdsearch: ", bold=True, fg="red") + message, err=True)
+    if hint:
+        click.echo(hint, err=True)

@@ -1,0 +1,92 @@
+"""Options that several commands share, and how they print."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_DATABASE = "sqlite:///kdsearch.db"
+
+
+def version_text() -> str:
+    """The installed version."""
+    return metadata.version("kdsearch")
+
+
+def database_option(function: F) -> F:
+    """--db."""
+    return click.option(
+        "--db",
+        "db",
+        metavar="URL",
+        default=DEFAULT_DATABASE,
+        show_default=True,
+        envvar="KDSEARCH_DB",
+        help="Trial database.",
+    )(function)
+
+
+def data_root_option(function: F) -> F:
+    """--data-root."""
+    return click.option(
+        "--data-root",
+        type=click.Path(path_type=Path),
+        envvar="KDSEARCH_DATA",
+        show_envvar=True,
+        help="Folder that holds the data sets, each in a folder of its name.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+def debug_option(function: F) -> F:
+    """--debug; read before the command runs, so the command itself never sees it."""
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks of errors.")(
+        function
+    )
+
+
+def set_option(function: F) -> F:
+    """--set."""
+    return click.option(
+        "--set",
+        "changes",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change a key of the sweep file, e.g. --set searcher.draws=100. Repeatable.",
+    )(function)
+
+
+def messages() -> Console:
+    """For progress and remarks: standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def results() -> Console:
+    """For results: standard output."""
+    return Console(highlight=False)
+
+
+def print_json(data: Mapping[str, Any] | list[Any]) -> None:
+    """Print plain JSON on standard output; NaN and infinities become null."""
+    click.echo(json.dumps(data, indent=2, allow_nan=False, default=str))
+
+
+def environment_data_root(data_root: Path | None) -> Path | None:
+    """The data root given, or the one in KDSEARCH_DATA."""
+    if data_root is not None:
+        return data_root
+    found = os.environ.get("KDSEARCH_DATA")
+    return Path(found) if found else None

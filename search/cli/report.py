@@ -1,0 +1,33 @@
+"""`kdsearch report`: figures, tables and a page from the trial database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kdsearch.analysis.report import write_report
+from kdsearch.search.cli.common import database_option, debug_option, json_option, print_json
+from kdsearch.search.trialdb import TrialDatabase, read_record
+
+
+@click.command("report")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the report."
+)
+@database_option
+@json_option
+@debug_option
+def report(names: tuple[str, ...], out: Path, db: str, as_json: bool) -> None:  # noqa: FBT001
+    """Write report.html, figures and CSV files of one or more sweeps.
+
+    Several names give one report that compares them.
+    """
+    with TrialDatabase.open(db, create=False, read_only=True) as database:
+        records = [read_record(database, name) for name in names]
+    files = write_report(records, out)
+    if as_json:
+        print_json({"report": str(files.html), "files": [str(path) for path in files.all]})
+        return
+    click.echo(f"Report of {', '.join(names)}: {files.html}")

@@ -1,0 +1,223 @@
+"""`kdsearch refine`, `sweep` and `resume`: the commands that train."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.prompt import IntPrompt
+from rich.table import Table
+
+from kdsearch.analysis.conditions import ConditionRow
+from kdsearch.search import launch as launching
+from kdsearch.search.cli.common import (
+    data_root_option,
+    database_option,
+    debug_option,
+    environment_data_root,
+    json_option,
+    messages,
+    print_json,
+    set_option,
+)
+from kdsearch.search.cli.summary import print_summary, summary_of
+from kdsearch.search.config import RefinementSettings, SweepFile, load_sweep
+from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.progress import Display, LineDisplay, LiveDisplay, Quiet
+from kdsearch.search.runner import Interrupted
+from kdsearch.search.searchers import Chooser
+from kdsearch.search.searchers.policies import Look
+from kdsearch.spaces.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _run_options(function: F) -> F:
+    for option in (
+        debug_option,
+        json_option,
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder for the report; default NAME-report.",
+        ),
+        click.option(
+            "--max-concurrent", type=click.IntRange(min=1), help="Packs at a time; default: what fits."
+        ),
+        click.option("--address", metavar="ADDRESS", help="Join this Ray cluster; default: a local one."),
+        data_root_option,
+        database_option,
+    ):
+        function = option(function)
+    return function
+
+
+def _sweep_options(function: F) -> F:
+    for option in (
+        set_option,
+        click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), help="Seed of the sweep."),
+        click.option(
+            "--name", help="Name of the sweep in the database; default: the file's, numbered if taken."
+        ),
+        click.argument("preset_or_file"),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command("refine")
+@_sweep_options
+@click.option(
+    "--policy",
+    type=click.Choice(["best-auc", "significant"]),
+    help="How a condition is chosen; overrides the file.",
+)
+@click.option("--interactive", is_flag=True, help="Show the table at every step and let me choose.")
+@_run_options
+def refine(preset_or_file: str, policy: str | None, interactive: bool, **options: Any) -> None:  # noqa: FBT001
+    """Refine a design space step by step, train the last space in full, and write a report."""
+    changes = list(options["changes"])
+    if interactive and policy:
+        raise UsageError("--interactive and --policy exclude each other")
+    if interactive or policy:
+        changes.append(f"searcher.policy={'interactive' if interactive else policy}")
+    if interactive and not sys.stdin.isatty():
+        raise UsageError(
+            "--interactive needs a terminal", "Use --policy best-auc or --policy significant instead."
+        )
+    sweep = load_sweep(preset_or_file, changes, options["seed"])
+    if not isinstance(sweep.searcher, RefinementSettings):
+        raise UsageError(
+            f"{preset_or_file} has the searcher {sweep.searcher.kind}, not refinement",
+            "Run it with `kdsearch sweep`.",
+        )
+    _launch(sweep, "refine", options)
+
+
+@click.command("sweep")
+@_sweep_options
+@_run_options
+def sweep(preset_or_file: str, **options: Any) -> None:
+    """Run any searcher on any trainable, as a sweep file says, and write a report."""
+    _launch(load_sweep(preset_or_file, options["changes"], options["seed"]), "sweep", options)
+
+
+@click.command("resume")
+@click.argument("name")
+@_run_options
+def resume(name: str, **options: Any) -> None:
+    """Go on with an interrupted sweep: finished trials are kept, the others run again."""
+    launch = _launch_of(options)
+    display, shown = _displays(as_json=options["as_json"])
+    found = _finished(launch, name, lambda: launching.resume(name, launch, display, _asker(shown)))
+    _report(found or name, launch, options)
+
+
+def _launch(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
+    launch = _launch_of(options)
+    name = options["name"] or launching.free_name(launch.db, sweep.name)
+    run = sweep.run.model_copy(
+        update={"max_concurrent": options["max_concurrent"] or sweep.run.max_concurrent}
+    )
+    sweep = SweepFile.model_validate({**sweep.resolved(), "name": name, "run": run.model_dump()})
+    display, shown = _displays(as_json=options["as_json"])
+    _finished(launch, name, lambda: launching.start(sweep, kind, launch, display, _asker(shown)))
+    _report(name, launch, options)
+
+
+def _launch_of(options: dict[str, Any]) -> launching.Launch:
+    return launching.Launch(
+        db=options["db"],
+        address=options["address"],
+        data_root=environment_data_root(options["data_root"]),
+        command=shlex.join(["kdsearch", *sys.argv[1:]]),
+    )
+
+
+def _finished(launch: launching.Launch, name: str, run: Callable[[], object]) -> str:
+    """Run; an interrupt says how to go on."""
+    try:
+        run()
+    except Interrupted as error:
+        resume_db = "" if launch.db == "sqlite:///kdsearch.db" else f" --db {shlex.quote(launch.db)}"
+        raise Interrupted(error.message, f"Go on with: kdsearch resume {name}{resume_db}") from None
+    return name
+
+
+def _report(name: str, launch: launching.Launch, options: dict[str, Any]) -> None:
+    out = options["out"] or Path(f"{name}-report")
+    if not options["as_json"]:
+        messages().print("Writing the report ...", style="dim")
+    summary = summary_of(name, launch.db, out)
+    if options["as_json"]:
+        print_json(summary)
+    else:
+        print_summary(summary)
+
+
+_Shown = dict[str, Display]
+
+
+def _displays(*, as_json: bool) -> tuple[launching.OpenDisplay, _Shown]:
+    """How progress is shown, and the display once it is open."""
+    shown: _Shown = {}
+
+    @contextlib.contextmanager
+    def opened(coordinator: Coordinator) -> Iterator[Display]:
+        console = messages()
+        if as_json:
+            shown["display"] = Quiet()
+            yield shown["display"]
+            return
+        kind = LiveDisplay if console.is_terminal else LineDisplay
+        with kind(coordinator, console) as display:
+            shown["display"] = display
+            yield display
+
+    return opened, shown
+
+
+def _asker(shown: _Shown) -> Chooser:
+    """Ask the person at the terminal which condition to fix."""
+
+    def ask(look: Look, rows: Sequence[ConditionRow]) -> tuple[ConditionRow | None, str]:
+        console = messages()
+        with shown["display"].pause():
+            console.print(_choices(look, rows))
+            answer = IntPrompt.ask(
+                f"Fix which condition of space {look.space}? (0: stop here)",
+                console=console,
+                choices=[str(n) for n in range(len(rows) + 1)],
+                show_choices=False,
+                default=1,
+            )
+        return (rows[answer - 1] if answer else None), getpass.getuser()
+
+    return ask
+
+
+def _choices(look: Look, rows: Sequence[ConditionRow]) -> Table:
+    table = Table(
+        title=f"Space {look.space}: {look.draws} draws, conditions by AUC", box=None, header_style="dim"
+    )
+    for column in ("", "group", "condition", "draws", "AUC", "interval", "rest", "p (Holm)", "draws needed"):
+        table.add_column(column, justify="left" if column in {"group", "condition"} else "right")
+    for n, row in enumerate(rows, start=1):
+        table.add_row(
+            str(n),
+            row.group,
+            row.value,
+            str(row.n),
+            f"{row.auc:.2f}",
+            "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}",
+            "" if row.rest_auc is None else f"{row.rest_auc:.2f}",
+            "" if row.p_holm is None else f"{row.p_holm:.2g}",
+            "" if row.n_needed is None else str(row.n_needed),
+        )
+    return table

@@ -1,0 +1,58 @@
+"""`kdsearch status`: which sweeps a database holds and how far they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.table import Table
+
+from kdsearch.search.cli.common import database_option, debug_option, json_option, print_json, results
+from kdsearch.search.trialdb import TrialDatabase
+from kdsearch.search.trialdb.states import Role
+
+
+@click.command("status")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@database_option
+@json_option
+@debug_option
+def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT001
+    """Show the sweeps of a database, or those that are named."""
+    with TrialDatabase.open(db, create=False, read_only=True) as database:
+        wanted = names or tuple(sweep.name for sweep in database.sweeps())
+        rows = [_row(database, name) for name in wanted]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        click.echo(f"No sweeps in {db}.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("sweep", "state", "spaces", "trials", "best error", "created"):
+        table.add_column(column)
+    for row in rows:
+        counts = ", ".join(f"{n} {state}" for state, n in row["trials"].items() if n)
+        best = "" if row["best_error"] is None else f"{row['best_error']:.2f} % (trial {row['best_trial']})"
+        created = f"{row['created']:%Y-%m-%d %H:%M} UTC"
+        table.add_row(row["name"], row["state"], " → ".join(row["spaces"]), counts, best, created)
+    results().print(table)
+
+
+def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
+    sweep = database.sweep(name)
+    trials = database.trials_frame(name, role=Role.SEARCH)
+    complete = trials[trials["state"] == "complete"]
+    best = None if complete.empty else complete.loc[complete["error"].idxmin()]
+    return {
+        "name": sweep.name,
+        "state": str(sweep.state),
+        "kind": sweep.kind,
+        "seed": sweep.seed,
+        "spaces": [space.name for space in database.spaces(name)],
+        "trials": {str(state): n for state, n in database.counts_by_state(name, role=Role.SEARCH).items()},
+        "best_error": None if best is None else float(best["error"]),
+        "best_trial": None if best is None else int(best["number"]),
+        "created": sweep.created,
+        "ended": sweep.ended,
+    }

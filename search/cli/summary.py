@@ -1,0 +1,84 @@
+"""What a finished command says: the lineage with the reason for each step, the best graph, where the files are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from kdsearch.analysis.report import write_report
+from kdsearch.search.cli.common import results
+from kdsearch.search.trialdb import TrialDatabase, read_record
+
+
+def summary_of(name: str, db: str, out: Path) -> dict[str, Any]:
+    """Write the report of a sweep and return what is worth saying, as plain data."""
+    with TrialDatabase.open(db, create=False, read_only=True) as database:
+        record = read_record(database, name)
+    files = write_report([record], out)
+    searched = record.trials[record.trials["role"] == "search"]
+    return {
+        "name": name,
+        "state": record.state,
+        "database": db,
+        "report": str(files.html),
+        "trials": {str(k): int(v) for k, v in searched["state"].value_counts().items()},
+        "draws": len(record.draws),
+        "seconds": None if record.ended is None else (record.ended - record.created).total_seconds(),
+        "lineage": [
+            {
+                "space": space.name,
+                "parent": space.parent,
+                "restriction": space.restriction,
+                **space.counts,
+                "auc": files.auc.get(space.name),
+                "reason": next((d.reason for d in record.decisions if d.child == space.name), None),
+            }
+            for space in record.spaces
+        ],
+        "best": files.best,
+        "notes": list(record.notes),
+    }
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Print it for a person."""
+    console = results()
+    total = sum(summary["trials"].values())
+    took = "" if summary["seconds"] is None else f" in {summary['seconds']:.0f} s"
+    states = ", ".join(f"{n} {state}" for state, n in summary["trials"].items())
+    console.print(
+        f"\n[bold]{summary['name']}[/bold]: {total} trials ({states}) for {summary['draws']} draws{took}\n"
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column, justify in (
+        ("space", "left"),
+        ("classes", "right"),
+        ("AUC", "right"),
+        ("how it came about", "left"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for space in summary["lineage"]:
+        classes = "infinite" if space["classes"] is None else f"{space['classes']:,}"
+        auc = "" if space["auc"] is None else f"{space['auc']:.2f}"
+        told = "the whole space"
+        if space["restriction"]:
+            told = f"{space['parent']} with {space['restriction']}"
+        if space["reason"]:
+            told += f"\n[dim]{space['reason']}[/dim]"
+        table.add_row(space["space"], classes, auc, told)
+    console.print(table)
+    if summary["best"] is not None:
+        best = summary["best"]
+        spread = "" if best["spread"] is None else f" ± {best['spread']:.2f}"
+        console.print(
+            f"\nBest of space {best['space']}: validation error [bold]{best['error']:.2f} %[/bold]{spread}"
+            f" over {best['trainings']} training{'s' * (best['trainings'] != 1)}"
+        )
+        console.print(f"  {best['text']}", soft_wrap=True)
+    for note in summary["notes"]:
+        console.print(f"[yellow]{note}[/yellow]")
+    console.print(f"\nTrial database  {summary['database']}", soft_wrap=True)
+    console.print(f"Report          {summary['report']}", soft_wrap=True)

@@ -1,0 +1,441 @@
+"""The driver's brain, without Ray: makes packs of what a searcher asks for and takes results apart again.
+
+Searcher, database and reports know only trials. The coordinator numbers attempts, groups waiting trials by shape,
+holds back trials whose inputs (pre-trained teachers) are not there yet, puts members of a failed pack back in the
+queue one by one, so that one bad member cannot fail its neighbours twice, and writes everything down.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from kdsearch.search.baselines import Baseline
+from kdsearch.search.config import SweepFile
+from kdsearch.search.searchers.base import Decision, Draw, Note, Outcome, Request, Searcher, Stage
+from kdsearch.search.trialdb import operations as op
+from kdsearch.search.trialdb.states import Role, TrialState
+from kdsearch.spaces import configuration_key
+from kdsearch.spaces.errors import KdsearchError
+from kdsearch.trainables.protocol import EpochReport, Member, MemberState
+from kdsearch.trainables.registry import trainable_kind
+from kdsearch.trainables.seeds import derive_seed
+
+OBJECTIVE = "1/val_error"
+_WAVES = 8  # trials asked for at a time: this many times what runs at once
+
+
+class Idle(Enum):
+    """Why there is no pack to run now."""
+
+    WAIT = "results are awaited"
+    DONE = "nothing is left"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastTrial:
+    """A trial that the database already knows, when a sweep is resumed."""
+
+    state: str
+    key: str
+    error: float | None
+    attempts: int
+
+
+@dataclass
+class _Trial:
+    number: int
+    configuration: Mapping[str, Any]
+    seed: int
+    search: bool
+    attempt: int = 0
+    alone: bool = False
+    output: Path | None = None
+    needs: tuple[str, ...] = ()
+    best_error: float | None = None
+    best_epoch: int | None = None
+    last_epoch: int | None = None
+    last_error: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A pack that is ready to run."""
+
+    id: int
+    shape: str
+    members: tuple[Member, ...]
+    outputs: Mapping[str, str]
+
+
+@dataclass
+class Tally:
+    """Counts for the progress display."""
+
+    finished: int = 0
+    diverged: int = 0
+    failed: int = 0
+    retried: int = 0
+    best_error: float | None = None
+    best_number: int | None = None
+    answered: int = 0  # trials that the database answered on a resume
+    by_space: dict[str, int] = field(default_factory=dict)
+
+
+class Coordinator:
+    """One sweep from its first trial to its last."""
+
+    def __init__(
+        self,
+        sweep: SweepFile,
+        searcher: Searcher,
+        submit: Callable[[op.Operation], None],
+        *,
+        baselines: Sequence[Baseline],
+        folder: Path,
+        concurrency: int,
+        clock: Callable[[], datetime],
+        host: str,
+        history: Mapping[int, PastTrial] | None = None,
+    ) -> None:
+        self.sweep, self.searcher, self.tally = sweep, searcher, Tally()
+        self._submit, self._folder, self._clock = submit, folder, clock
+        self._concurrency, self._host = concurrency, host
+        self._kind = trainable_kind(sweep.trainable.kind)
+        self._settings = sweep.trainable_settings()
+        self._history = dict(history or {})
+        self._trials: dict[int, _Trial] = {}
+        self._packs: deque[list[int]] = deque()
+        self._held: list[int] = []  # trials whose inputs are not ready
+        self._running: dict[int, list[int]] = {}
+        self._jobs = 0
+        self._draws: list[Draw] = []  # answered by trials that are not in the database yet
+        self._baselines: dict[str, Baseline] = {}
+        self._teachers: dict[str, Path | None] = {}  # model -> weights; None: still training
+        self._broken: dict[str, str] = {}  # model -> why there will be no teacher
+        self.interrupted = False
+        for baseline in baselines:
+            self._add_baseline(baseline)
+        self._record()
+
+    # -- asked by the runner ----------------------------------------------------------------------------------------
+
+    def next_job(self) -> Job | Idle:
+        """The next pack to run, or why there is none."""
+        if self.interrupted:
+            return Idle.DONE
+        while not self._packs and self._refill():
+            pass
+        if self._packs:
+            return self._start(self._packs.popleft())
+        if self._running:
+            return Idle.WAIT
+        return Idle.DONE
+
+    def on_result(self, job: int, reports: Sequence[EpochReport], failure: str | None) -> None:
+        """What a pack did in one epoch, or that it failed."""
+        mine = [report for report in reports if report.number in self._running.get(job, ())]
+        if mine:
+            rows = tuple(
+                op.MetricRow(
+                    number=r.number, attempt=self._trials[r.number].attempt, step=r.epoch, values=r.metrics
+                )
+                for r in mine
+            )
+            self._submit(op.RecordMetrics(self.sweep.name, rows))
+        for report in mine:
+            self._on_report(job, report)
+        if failure is not None:
+            self.on_pack_failure(job, failure)
+        if job in self._running and not self._running[job]:
+            del self._running[job]
+        self._record()
+
+    def on_pack_failure(self, job: int, reason: str) -> None:
+        """A pack failed or its worker is gone: every member that was still in it is tried again, alone."""
+        for number in self._running.pop(job, []):
+            trial, now = self._trials[number], self._clock()
+            if trial.attempt >= self.sweep.run.attempts:
+                self._finish(trial, "failed", f"attempt {trial.attempt} of {trial.attempt}: {reason}")
+                continue
+            end = op.AttemptEnd(number=number, n=trial.attempt, at=now, reason=reason)
+            self._submit(op.EndAttempts(self.sweep.name, (end,)))
+            self.tally.retried += 1
+            trial.alone = True
+            self._packs.append([number])
+        self._record()
+
+    def interrupt(self, reason: str) -> None:
+        """Mark what runs; nothing more is started. Safe to call twice."""
+        self.interrupted = True
+        self._submit(op.MarkRunningLost(self.sweep.name, (op.Loss(reason=reason, at=self._clock()),)))
+        self._running.clear()
+
+    @property
+    def running(self) -> int:
+        """Trials that run now."""
+        return sum(len(numbers) for numbers in self._running.values())
+
+    @property
+    def done(self) -> bool:
+        """The searcher is done and nothing runs."""
+        return self.searcher.done and not self._running and not self._packs
+
+    # -- trials in ----------------------------------------------------------------------------------------------------
+
+    def _add_baseline(self, baseline: Baseline) -> None:
+        trial = _Trial(
+            number=baseline.number,
+            configuration=baseline.configuration,
+            seed=baseline.seed,
+            search=False,
+            alone=True,
+            output=baseline.path,
+        )
+        self._teachers[baseline.model] = None
+        self._baselines[baseline.model] = baseline
+        self._trials[trial.number] = trial
+        row = self._row(trial, orbit_size=1, design="baseline", probability=None)
+        self._submit(op.AddTrials(self.sweep.name, (row,)))
+        past = self._history.get(trial.number)
+        known = baseline.known()
+        if known is not None and past is not None and past.state == "complete":
+            self._teachers[baseline.model] = baseline.path
+            return
+        if known is not None:
+            self._teachers[baseline.model] = baseline.path
+            trial.last_error, trial.best_error = known.error, known.best_error
+            trial.best_epoch, trial.last_epoch = known.best_epoch, known.last_epoch
+            self._finish(trial, "complete", f"reused: trained as trial {known.trial} of sweep {known.sweep}")
+            return
+        trial.attempt = past.attempts if past else 0
+        self._packs.append([trial.number])
+
+    def _refill(self) -> bool:
+        """Make packs of what the searcher wants now and of held trials; False if nothing came of it."""
+        wanted = self.sweep.run.pack * self._concurrency * _WAVES
+        requests = self.searcher.ask(wanted)
+        added = [self._add(request) for request in requests]
+        rows = [
+            self._row(trial, request.orbit_size, request.design, request.probability)
+            for trial, request in zip(added, requests, strict=True)
+        ]
+        if rows:
+            self._submit(op.AddTrials(self.sweep.name, tuple(rows)))
+        self._record()
+        unanswered = [trial.number for trial in added if not self._answered(trial)]
+        held, self._held = self._held, []
+        ready = [number for number in [*held, *unanswered] if self._has_inputs(self._trials[number])]
+        self._packs.extend(self._packed(ready))
+        self._record()
+        return bool(requests) or len(held) > len(self._held)
+
+    def _add(self, request: Request) -> _Trial:
+        trial = _Trial(
+            number=request.number,
+            configuration=request.configuration,
+            seed=derive_seed(self.sweep.seed, "trial", request.number),
+            search=True,
+            needs=tuple(self._kind.inputs(self._settings, request.configuration)),
+        )
+        self._trials[trial.number] = trial
+        return trial
+
+    def _row(self, trial: _Trial, orbit_size: int, design: str, probability: float | None) -> op.TrialRow:
+        return op.TrialRow(
+            number=trial.number,
+            configuration=trial.configuration,
+            configuration_hash=configuration_key(trial.configuration),
+            seed=trial.seed,
+            created=self._clock(),
+            role=Role.SEARCH if trial.search else Role.PRETRAIN,
+            orbit_size=orbit_size,
+            sampling_design=design,
+            inclusion_probability=probability,
+        )
+
+    def _answered(self, trial: _Trial) -> bool:
+        """On a resume: has the database the trial's outcome already?"""
+        past = self._history.get(trial.number)
+        if past is None:
+            return False
+        if past.key != configuration_key(trial.configuration):
+            raise KdsearchError(
+                f"trial {trial.number} of sweep {self.sweep.name} has another configuration in the database",
+                "The sweep file, the data or the program changed since the sweep began. Start a new sweep.",
+            )
+        if past.state not in {"complete", "diverged", "failed", "stopped"}:
+            trial.attempt = past.attempts
+            return False
+        self.tally.answered += 1
+        self._count(trial, past.state, past.error)
+        self._tell(trial.number, past.state, past.error)
+        return True
+
+    def _has_inputs(self, trial: _Trial) -> bool:
+        """Whether the trial can run now; if not, it is held, or failed where its inputs will never come."""
+        broken = [self._broken[model] for model in trial.needs if model in self._broken]
+        if broken:
+            self._finish(trial, "failed", broken[0])
+            return False
+        if all(self._teachers.get(model) is not None for model in trial.needs):
+            return True
+        self._held.append(trial.number)
+        return False
+
+    def _packed(self, numbers: Sequence[int]) -> list[list[int]]:
+        """Group by shape, in packs of nearly equal size; larger packs first, so that the last ones are short."""
+        shapes: dict[str, list[int]] = {}
+        for number in numbers:
+            shape = self._kind.shape(self._settings, self._trials[number].configuration)
+            shapes.setdefault(shape, []).append(number)
+        packs: list[list[int]] = []
+        for members in shapes.values():
+            count = -(-len(members) // self.sweep.run.pack)
+            packs += [members[i::count] for i in range(count)]
+        return sorted(packs, key=len, reverse=True)
+
+    # -- results out --------------------------------------------------------------------------------------------------
+
+    def _start(self, numbers: list[int]) -> Job:
+        job, now = self._jobs, self._clock()
+        self._jobs += 1
+        self._running[job] = list(numbers)
+        for number in numbers:
+            self._trials[number].attempt += 1
+        device = "gpu" if self.sweep.run.gpus else "cpu"
+        starts = tuple(
+            op.AttemptStart(number=n, n=self._trials[n].attempt, host=self._host, device=device, at=now)
+            for n in numbers
+        )
+        self._submit(op.StartAttempts(self.sweep.name, starts))
+        members = tuple(self._member(self._trials[number]) for number in numbers)
+        outputs = {
+            str(number): str(self._trials[number].output)
+            for number in numbers
+            if self._trials[number].output is not None
+        }
+        shape = self._kind.shape(self._settings, members[0].configuration)
+        return Job(id=job, shape=shape, members=members, outputs=outputs)
+
+    def _member(self, trial: _Trial) -> Member:
+        checkpoint = self.checkpoints / f"{trial.number}.pt"
+        return Member(
+            number=trial.number,
+            seed=trial.seed,
+            configuration=trial.configuration,
+            checkpoint=checkpoint if trial.attempt > 1 and checkpoint.exists() else None,
+            inputs={f"teacher:{model}": path for model in trial.needs if (path := self._teachers[model])},
+        )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this sweep's members are checkpointed."""
+        return self._folder / "checkpoints" / self.sweep.name
+
+    def _on_report(self, job: int, report: EpochReport) -> None:
+        trial = self._trials[report.number]
+        error = report.metrics.get(OBJECTIVE, float("nan"))
+        trial.last_epoch, trial.last_error = report.epoch, error
+        trial.seconds += report.metrics.get("seconds", 0.0)
+        if trial.best_error is None or error < trial.best_error:
+            trial.best_error, trial.best_epoch = error, report.epoch
+        if report.state is MemberState.RUNNING:
+            return
+        self._running[job].remove(report.number)
+        self._finish(trial, str(report.state), report.message)
+
+    def _finish(self, trial: _Trial, state: str, message: str) -> None:
+        result = op.ResultRow(
+            number=trial.number,
+            attempt=trial.attempt,
+            state=TrialState(state),
+            at=self._clock(),
+            error=trial.last_error if state == "complete" else None,
+            best_error=trial.best_error,
+            best_epoch=trial.best_epoch,
+            last_epoch=trial.last_epoch,
+            seconds=trial.seconds,
+            message=message,
+        )
+        self._submit(op.FinishTrials(self.sweep.name, (result,)))
+        (self.checkpoints / f"{trial.number}.pt").unlink(missing_ok=True)
+        if trial.search:
+            self._count(trial, state, trial.last_error)
+            self._tell(trial.number, state, trial.last_error)
+        elif trial.output is not None:
+            self._on_baseline(trial, state, message)
+
+    def _on_baseline(self, trial: _Trial, state: str, message: str) -> None:
+        model = str(trial.configuration["model.1"])
+        if state == "complete":
+            self._teachers[model] = trial.output
+            self._baselines[model].remember(
+                sweep=self.sweep.name,
+                error=trial.last_error,
+                best_error=trial.best_error,
+                best_epoch=trial.best_epoch,
+                last_epoch=trial.last_epoch,
+            )
+        else:
+            self._broken[model] = f"its frozen teacher {model} (trial {trial.number}) {state}: {message}"
+
+    def _tell(self, number: int, state: str, error: float | None) -> None:
+        complete = state == "complete" and error is not None
+        counted = error if complete and error is not None else self.sweep.statistics.diverged_error
+        self.searcher.tell(number, Outcome(state=state, error=counted))
+
+    def _count(self, trial: _Trial, state: str, error: float | None) -> None:
+        self.tally.finished += 1
+        self.tally.diverged += state == "diverged"
+        self.tally.failed += state == "failed"
+        best = self.tally.best_error
+        if state == "complete" and error is not None and (best is None or error < best):
+            self.tally.best_error, self.tally.best_number = error, trial.number
+
+    def _record(self) -> None:
+        """Write down what the searcher drew and decided; a draw waits until its trial is written."""
+        for record in self.searcher.drain():
+            match record:
+                case Draw():
+                    self._draws.append(record)
+                case Stage():
+                    self._submit(op.AddSpaces(self.sweep.name, (_space_row(record),)))
+                case Decision():
+                    self._event("decision", f"decision:{record.space}:{record.look}", asdict(record))
+                case Note(text):
+                    self._event("note", f"note:{text}", {"text": text})
+        ready = tuple(
+            op.DrawRow(space=draw.space, draw=draw.draw, trial=draw.trial, fresh=draw.fresh)
+            for draw in self._draws
+            if draw.trial in self._trials
+        )
+        if ready:
+            self._submit(op.AddDraws(self.sweep.name, ready))
+            self._draws = [draw for draw in self._draws if draw.trial not in self._trials]
+
+    def _event(self, kind: str, key: str, data: Mapping[str, Any]) -> None:
+        self._submit(
+            op.AddEvents(self.sweep.name, (op.EventRow(kind=kind, at=self._clock(), data=data, key=key),))
+        )
+
+
+def _space_row(stage: Stage) -> op.SpaceRow:
+    space = stage.space
+    return op.SpaceRow(
+        name=space.name or "A",
+        specification=space.to_spec(),
+        hash=space.hash,
+        counts=asdict(space.counts()),
+        parent=stage.parent,
+        restriction=None if space.restriction is None else str(space.restriction),
+        restriction_data=None if space.restriction is None else space.restriction.to_dict(),
+        exhaustive=stage.exhaustive,
+        repeats=stage.repeats,
+    )

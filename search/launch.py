@@ -1,0 +1,239 @@
+"""From a sweep file to a finished sweep: database, searcher, Ray, progress, and what was found.
+
+A resume is the same walk: searcher and coordinator are built anew, ask for the same trials, and those that the
+database has already are answered from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import make_url
+
+from kdsearch.analysis.conditions import ConditionRow
+from kdsearch.search.baselines import baselines_for
+from kdsearch.search.config import SweepFile, parse_sweep
+from kdsearch.search.coordinator import Coordinator, PastTrial
+from kdsearch.search.progress import Display
+from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
+from kdsearch.search.searchers import Chooser, make_searcher
+from kdsearch.search.searchers.policies import Look
+from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
+from kdsearch.search.trialdb import operations as op
+from kdsearch.search.trialdb.states import SweepState
+from kdsearch.trainables.registry import trainable_kind
+
+PACKAGES = ("kdsearch", "ray", "torch", "numpy", "pandas", "scipy", "scikit-learn", "sqlalchemy")
+
+
+def utc_now() -> datetime:
+    """The clock that the command line passes in."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Where and how a sweep runs; nothing here changes its results."""
+
+    db: str
+    address: str | None = None
+    data_root: Path | None = None
+    command: str = ""
+    clock: Callable[[], datetime] = utc_now
+
+
+OpenDisplay = Callable[[Coordinator], contextlib.AbstractContextManager[Display]]
+
+
+def free_name(db: str, name: str) -> str:
+    """The name itself, or the first of name-2, name-3, ... that the database does not hold."""
+    with TrialDatabase.open(db) as database:
+        taken = {sweep.name for sweep in database.sweeps()}
+    if name not in taken:
+        return name
+    return next(free for n in range(2, len(taken) + 3) if (free := f"{name}-{n}") not in taken)
+
+
+def start(
+    sweep: SweepFile, kind: str, launch: Launch, display: OpenDisplay, chooser: Chooser | None = None
+) -> None:
+    """Create the sweep in the database and run it to its end.
+
+    Raises:
+        KdsearchError: what is wrong with the data, the database, Ray or the sweep.
+        Interrupted: a signal came.
+
+    """
+    _check_data(sweep, launch)
+    with _ray(sweep, launch) as slots, TrialDatabase.open(launch.db, clock=launch.clock) as database:
+        database.create_sweep(
+            name=sweep.name,
+            kind=kind,
+            trainable=sweep.trainable.kind,
+            settings=sweep.resolved(),
+            seed=sweep.seed,
+            code_version=metadata.version("kdsearch"),
+            environment={**environment(), "command": launch.command, "packs_at_a_time": slots.concurrency},
+        )
+        _run(sweep, database, launch, slots, display, chooser)
+
+
+def resume(name: str, launch: Launch, display: OpenDisplay, ask: Chooser | None = None) -> SweepFile:
+    """Go on with a sweep where the database says it stands; a finished sweep is left as it is.
+
+    Raises:
+        UnknownNameError: the database holds no such sweep.
+
+    """
+    with TrialDatabase.open(launch.db, create=False, clock=launch.clock) as database:
+        row = database.sweep(name)
+        sweep = parse_sweep(row.settings, f"sweep {name}")
+        if row.state == SweepState.COMPLETE:
+            return sweep
+        _check_data(sweep, launch)
+        decided = [event.data for event in database.events(name, kinds=["decision"])]
+        chooser = None if ask is None else replayed(decided, ask)
+        with _ray(sweep, launch) as slots:
+            _run(sweep, database, launch, slots, display, chooser)
+    return sweep
+
+
+def replayed(decided: Sequence[Mapping[str, Any]], ask: Chooser) -> Chooser:
+    """Repeat the choices that a person made before the sweep was interrupted, then ask."""
+
+    def choose(look: Look, rows: Sequence[ConditionRow]) -> tuple[ConditionRow | None, str]:
+        for past in decided:
+            if (past["space"], past["look"]) == (look.space, look.number):
+                chosen = [row for row in rows if (row.group, row.value) == (past["group"], past["value"])]
+                return (chosen[0] if chosen else None), str(past["chooser"])
+        return ask(look, rows)
+
+    return choose
+
+
+def files_folder(db: str) -> Path:
+    """Where weights and checkpoints lie: beside the database file, or in the current folder."""
+    url = make_url(db)
+    if url.get_backend_name() == "sqlite" and url.database:
+        return Path(url.database).resolve().with_suffix(".files")
+    return Path("kdsearch.files").resolve()
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for the record."""
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "arguments": sys.argv[1:],
+    }
+
+
+def _run(
+    sweep: SweepFile,
+    database: TrialDatabase,
+    launch: Launch,
+    slots: Any,
+    display: OpenDisplay,
+    chooser: Chooser | None,
+) -> None:
+    folder = files_folder(launch.db)
+    baselines = baselines_for(sweep, folder, launch.data_root)
+    with _claimed(database, sweep.name) as lease, Writer(database, sweep.name, lease=lease) as writer:
+        history = _history(database, sweep.name)
+        _state(writer, sweep.name, SweepState.RUNNING, launch)
+        outcome = SweepState.FAILED
+        try:
+            coordinator = Coordinator(
+                sweep,
+                make_searcher(sweep, first_number=len(baselines), chooser=chooser),
+                writer.submit,
+                baselines=baselines,
+                folder=folder,
+                concurrency=slots.concurrency,
+                clock=launch.clock,
+                host=socket.gethostname(),
+                history=history,
+            )
+            with display(coordinator) as shown:
+                run(coordinator, _options(sweep, launch), slots, shown.tick)
+            outcome = SweepState.COMPLETE
+        except (Interrupted, KeyboardInterrupt):
+            outcome = SweepState.INTERRUPTED
+            raise
+        finally:
+            if outcome is not SweepState.COMPLETE:
+                lost = op.Loss(reason=f"the sweep was {outcome}", at=launch.clock())
+                writer.submit(op.MarkRunningLost(sweep.name, (lost,)))
+            _state(writer, sweep.name, outcome, launch)
+
+
+def _state(writer: Writer, name: str, state: SweepState, launch: Launch) -> None:
+    writer.submit(op.SetSweepState(name, (op.StateChange(state=state, at=launch.clock()),)))
+
+
+@contextlib.contextmanager
+def _claimed(database: TrialDatabase, name: str) -> Iterator[Lease]:
+    """Hold the sweep's lease, so that no second driver works on it."""
+    lease = database.claim(name)
+    try:
+        yield lease
+    finally:
+        database.release(lease)
+
+
+def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
+    """What the database knows of the sweep's trials; empty for a new sweep."""
+    return {
+        trial.number: PastTrial(
+            state=str(trial.state), key=trial.configuration_hash, error=trial.error, attempts=trial.attempts
+        )
+        for trial in database.trials(name)
+    }
+
+
+def _options(sweep: SweepFile, launch: Launch) -> RayOptions:
+    return RayOptions(
+        address=launch.address,
+        cpus=sweep.run.cpus,
+        gpus=sweep.run.gpus,
+        max_concurrent=sweep.run.max_concurrent,
+        data_root=launch.data_root,
+    )
+
+
+def _ray(sweep: SweepFile, launch: Launch) -> Any:
+    return ray_session(_options(sweep, launch))
+
+
+def _check_data(sweep: SweepFile, launch: Launch) -> None:
+    """Before anything is written or started: are the data there and whole?"""
+    trainable_kind(sweep.trainable.kind).check_data(sweep.trainable_settings(), launch.data_root)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+__all__ = ["Launch", "environment", "files_folder", "free_name", "replayed", "resume", "start", "utc_now"]

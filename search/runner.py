@@ -1,0 +1,257 @@
+"""Ray Tune runs the packs. Everything here is plumbing between Tune's events and the coordinator.
+
+Tune sees one trial for each pack: a searcher that hands out jobs, a callback that hands back results, a stopper that
+ends the run on an interrupt. Tune's own state is a cache that nobody reads again; the trial database is the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from kdsearch.search.coordinator import Coordinator, Idle, Job
+from kdsearch.spaces.errors import KdsearchError, UsageError
+from kdsearch.trainables.protocol import EpochReport, MemberState
+
+# Read by Ray when it is imported or started; see the reference on Ray Tune for each.
+_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+_SHOWN_REASON = 2000  # characters of a failure that are kept
+
+
+class RunnerError(KdsearchError):
+    """Ray did not start, cannot be reached, or ended early."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayOptions:
+    """How to reach Ray and what a pack takes from it."""
+
+    address: str | None  # None: a cluster of our own on this machine
+    cpus: float
+    gpus: float
+    max_concurrent: int | None
+    data_root: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """What fits: packs at a time, and the hardware it was counted on."""
+
+    concurrency: int
+    cpus: float
+    gpus: float
+
+
+@contextlib.contextmanager
+def ray_session(options: RayOptions) -> Iterator[Slots]:
+    """Start or join Ray, and leave it as it was found.
+
+    Raises:
+        RunnerError: Ray does not start, or no cluster answers at the address.
+        UsageError: a pack fits nowhere, or more packs are asked for than fit.
+
+    """
+    with _environment({**_ENVIRONMENT, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}):
+        import ray  # noqa: PLC0415 must come after the environment is set
+
+        ours = not ray.is_initialized()
+        if ours:
+            _start(options)
+        try:
+            yield _slots(options)
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+def _start(options: RayOptions) -> None:
+    import ray  # noqa: PLC0415
+
+    threads = str(max(1, int(options.cpus)))
+    variables = {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 128 * 2**20}
+    try:
+        ray.init(
+            address=options.address or "local",
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            runtime_env={"env_vars": variables},
+            **({} if options.address else local),
+        )
+    except Exception as error:
+        where = f"no Ray cluster answers at {options.address}" if options.address else "Ray does not start"
+        told = " ".join(str(error).split())[:500]
+        hint = (
+            "Is the address right, and does the cluster run the same Ray and Python? `ray status` tells."
+            if options.address
+            else "Ray's logs lie under /tmp/ray/session_latest/logs. A full disk or too little shared memory are common causes."
+        )
+        raise RunnerError(f"{where}: {type(error).__name__}: {told}", hint) from error
+
+
+def _slots(options: RayOptions) -> Slots:
+    """Count how many packs fit, node by node."""
+    import ray  # noqa: PLC0415
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, gpus = (sum(node.get(key, 0.0) for node in nodes) for key in ("CPU", "GPU"))
+    fits = sum(_fits(node, options) for node in nodes)
+    have = f"{cpus:g} CPU cores and {gpus:g} GPUs on {len(nodes)} node{'s' * (len(nodes) != 1)}"
+    if fits == 0:
+        raise UsageError(
+            f"a pack takes {options.cpus:g} CPU cores and {options.gpus:g} GPUs, and no node has that: {have}",
+            "Lower run.cpus or run.gpus, for example --set run.gpus=0.",
+        )
+    if options.max_concurrent is not None and options.max_concurrent > fits:
+        raise UsageError(
+            f"{options.max_concurrent} concurrent packs of {options.cpus:g} CPU cores and {options.gpus:g} GPUs "
+            f"do not fit: there are {have}, room for {fits}",
+            f"Use --max-concurrent {fits} or fewer.",
+        )
+    return Slots(concurrency=options.max_concurrent or fits, cpus=cpus, gpus=gpus)
+
+
+def _fits(node: Mapping[str, float], options: RayOptions) -> int:
+    rooms = [int(node.get("CPU", 0.0) / options.cpus + 1e-9)]
+    if options.gpus:
+        rooms.append(_fractions(node.get("GPU", 0.0), options.gpus))
+    return min(rooms)
+
+
+def _fractions(have: float, wanted: float) -> int:
+    """A fraction of a GPU never spans two of them."""
+    return int(have) * int(1 / wanted + 1e-9) if wanted < 1 else int(have / wanted)
+
+
+class Interrupted(KdsearchError):
+    """The user ended the run; what was finished is in the database."""
+
+    exit_code = 130
+
+
+def run(coordinator: Coordinator, options: RayOptions, slots: Slots, tick: Callable[[], None]) -> None:
+    """Run a sweep to its end inside an open Ray session; `tick` is called on every event.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; running trials are marked in the database.
+        RunnerError: Ray ended early.
+
+    """
+    from kdsearch.search import runner_tune  # noqa: PLC0415 imports Ray
+
+    with tempfile.TemporaryDirectory(prefix="kdsearch-tune-") as folder, _signals(coordinator) as caught:
+        try:
+            runner_tune.fit(coordinator, options, slots, tick, Path(folder))
+        except Exception as error:
+            coordinator.interrupt("Ray ended")
+            if caught or isinstance(error, KdsearchError):
+                raise
+            raise RunnerError(f"Ray ended early: {type(error).__name__}: {error}") from error
+    if caught:
+        raise Interrupted(
+            f"interrupted by {caught[0]}; {coordinator.tally.finished} trials are finished and kept"
+        )
+    if not coordinator.done:
+        coordinator.interrupt("Ray ended")
+        raise RunnerError("Ray ended before the search was done", "`kdsearch resume` goes on from here.")
+
+
+@contextlib.contextmanager
+def _signals(coordinator: Coordinator) -> Iterator[list[str]]:
+    """First SIGINT or SIGTERM: end cleanly. Second: at once."""
+    caught: list[str] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(signal.Signals(number).name)
+        coordinator.interrupt(f"interrupted by {caught[0]}")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables, and put back what was there: Ray's must not leak into later processes."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+def job_config(job: Job, coordinator: Coordinator, options: RayOptions) -> dict[str, Any]:
+    """What the worker is told, as plain data."""
+    from kdsearch.trainables.ray_adapter import describe_member  # noqa: PLC0415 imports Ray
+
+    sweep = coordinator.sweep
+    return {
+        "id": job.id,
+        "kind": sweep.trainable.kind,
+        "settings": sweep.trainable_settings(),
+        "members": [describe_member(member) for member in job.members],
+        "data_root": None if options.data_root is None else str(options.data_root),
+        "device": "cuda" if options.gpus else "cpu",
+        "threads": max(1, int(options.cpus)),
+        "checkpoints": str(coordinator.checkpoints.resolve()),
+        "checkpoint_every": sweep.run.checkpoint_every,
+        "outputs": dict(job.outputs),
+    }
+
+
+def read_reports(rows: Sequence[Sequence[Any]]) -> list[EpochReport]:
+    """Epoch reports from a worker's result."""
+    return [
+        EpochReport(number=number, epoch=epoch, state=MemberState(state), metrics=metrics, message=message)
+        for number, epoch, state, metrics, message in rows
+    ]
+
+
+def shortened(reason: str) -> str:
+    """The message of a failure: its head and its tail."""
+    if len(reason) <= _SHOWN_REASON:
+        return reason
+    half = _SHOWN_REASON // 2
+    return f"{reason[:half]}\n...\n{reason[-half:]}"
+
+
+def wait_a_little() -> None:
+    """Give the event loop a breath while results are awaited."""
+    time.sleep(0.001)
+
+
+__all__ = ["Idle", "Interrupted", "RayOptions", "RunnerError", "Slots", "ray_session", "run"]

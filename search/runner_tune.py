@@ -1,0 +1,144 @@
+"""Tune's side of the runner: the classes that Ray Tune calls. Imported only inside a Ray session."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from kdsearch.search.coordinator import Coordinator, Idle
+from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports, shortened
+from kdsearch.trainables.ray_adapter import PackTrainable
+
+
+class _Nothing:
+    """What is left of the classes below when Tune pickles or copies its own state: nobody reads it again."""
+
+
+class _Live:
+    """Bound to the coordinator of this process: copied by reference, pickled as nothing."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Live:
+        return self
+
+    def __reduce__(self) -> tuple[type[_Nothing], tuple[()]]:
+        return _Nothing, ()
+
+
+class _Jobs(_Live, Searcher):  # type: ignore[misc]
+    """Hands the coordinator's jobs to Tune; None makes Tune wait for results."""
+
+    def __init__(self, coordinator: Coordinator, options: RayOptions, known: dict[str, int]) -> None:
+        super().__init__(metric="pack_seconds", mode="min")
+        self._coordinator, self._options, self._known = coordinator, options, known
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next job's configuration."""
+        job = self._coordinator.next_job()
+        if job is Idle.WAIT:
+            return None
+        if isinstance(job, Idle):
+            return str(Searcher.FINISHED)
+        self._known[trial_id] = job.id
+        return {"job": job_config(job, self._coordinator, self._options)}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:  # noqa: FBT001, FBT002 Ray's signature
+        """Nothing: the callback has told the coordinator."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the trial database is the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a resume rebuilds from the trial database."""
+
+
+class _Results(_Live, tune.Callback):  # type: ignore[misc]
+    """Hands Tune's results to the coordinator. An exception here would end the run, so none is expected."""
+
+    def __init__(self, coordinator: Coordinator, known: dict[str, int], tick: Callable[[], None]) -> None:
+        self._coordinator, self._known, self._tick = coordinator, known, tick
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """One epoch of a pack."""
+        del iteration, trials, info
+        job = self._known[trial.trial_id]
+        failure = result["failure"]
+        self._coordinator.on_result(
+            job, read_reports(result["reports"]), None if failure is None else shortened(failure)
+        )
+        self._tick()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The worker process ended, or its node is gone."""
+        del iteration, trials, info
+        error = trial.get_error()
+        told = "the worker process ended" + ("" if error is None else f": {error}")
+        self._coordinator.on_pack_failure(self._known[trial.trial_id], shortened(told))
+        self._tick()
+
+
+class _Interrupt(_Live, tune.Stopper):  # type: ignore[misc]
+    """Ends the run when the coordinator was interrupted."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never by trial: members leave packs, packs end by themselves."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether to end now."""
+        return self._coordinator.interrupted
+
+
+def fit(
+    coordinator: Coordinator, options: RayOptions, slots: Slots, tick: Callable[[], None], folder: Path
+) -> None:
+    """Run Tune until the coordinator has nothing left."""
+    known: dict[str, int] = {}
+    bundle = {"CPU": options.cpus, **({"GPU": options.gpus} if options.gpus else {})}
+    tuner = tune.Tuner(
+        tune.with_resources(PackTrainable, tune.PlacementGroupFactory([bundle])),
+        tune_config=tune.TuneConfig(
+            search_alg=_Jobs(coordinator, options, known),
+            num_samples=-1,
+            max_concurrent_trials=slots.concurrency,
+            reuse_actors=True,
+            trial_name_creator=_short_name,
+            trial_dirname_creator=_short_name,
+        ),
+        run_config=tune.RunConfig(
+            name="sweep",
+            storage_path=str(folder),
+            callbacks=[_Results(coordinator, known, tick)],
+            stop=_Interrupt(coordinator),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        ),
+    )
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tuner.fit()
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _short_name(trial: Any) -> str:
+    return str(trial.trial_id)

@@ -1,0 +1,80 @@
+"""The trial database: every trial, epoch, draw and decision of every sweep, on SQLite or PostgreSQL.
+
+It is the truth about a sweep: reports are made from it and a sweep that was killed goes on from it. The only
+room with SQL. A driver opens a `TrialDatabase`, claims its sweep and writes through a `Writer`; readers open
+it read-only, also while a driver writes; `read_record` gives a sweep as the value that `kdsearch.analysis`
+reports on.
+"""
+
+from kdsearch.search.trialdb.database import Clock, TrialDatabase
+from kdsearch.search.trialdb.leases import Lease
+from kdsearch.search.trialdb.operations import (
+    AddDraws,
+    AddEvents,
+    AddSpaces,
+    AddTrials,
+    AttemptEnd,
+    AttemptStart,
+    CheckpointRow,
+    DrawRow,
+    EndAttempts,
+    EventRow,
+    FinishTrials,
+    Loss,
+    MarkRunningLost,
+    MetricRow,
+    Operation,
+    RecordMetrics,
+    ResultRow,
+    SaveCheckpoints,
+    SetSweepState,
+    SpaceRow,
+    StartAttempts,
+    StateChange,
+    TrialRow,
+)
+from kdsearch.search.trialdb.reads import Attempt, Event, Sweep, Trial
+from kdsearch.search.trialdb.record import decision_event, note_event, read_record
+from kdsearch.search.trialdb.states import Role, SweepState, TrialState
+from kdsearch.search.trialdb.writer import Writer, WriterStatus
+
+__all__ = [
+    "AddDraws",
+    "AddEvents",
+    "AddSpaces",
+    "AddTrials",
+    "Attempt",
+    "AttemptEnd",
+    "AttemptStart",
+    "CheckpointRow",
+    "Clock",
+    "DrawRow",
+    "EndAttempts",
+    "Event",
+    "EventRow",
+    "FinishTrials",
+    "Lease",
+    "Loss",
+    "MarkRunningLost",
+    "MetricRow",
+    "Operation",
+    "RecordMetrics",
+    "ResultRow",
+    "Role",
+    "SaveCheckpoints",
+    "SetSweepState",
+    "SpaceRow",
+    "StartAttempts",
+    "StateChange",
+    "Sweep",
+    "SweepState",
+    "Trial",
+    "TrialDatabase",
+    "TrialRow",
+    "TrialState",
+    "Writer",
+    "WriterStatus",
+    "decision_event",
+    "note_event",
+    "read_record",
+]

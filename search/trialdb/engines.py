@@ -1,0 +1,118 @@
+"""Connections: how SQLite and PostgreSQL are set up, and what a transaction is on each.
+
+SQLite: write-ahead log, so that readers and the one writer do not wait for each other; writing transactions
+take the write lock at their beginning (BEGIN IMMEDIATE), because one that starts by reading cannot wait for it.
+Reading transactions see one state of the database on both engines.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy.exc import NoSuchModuleError
+
+from kdsearch.search.trialdb.column_types import to_json
+from kdsearch.search.trialdb.errors import DatabaseUrlError, translated
+from kdsearch.search.trialdb.places import masked, sqlite_path
+
+_WRITES = "kdsearch_writes"
+
+
+def make_engine(url: URL, *, read_only: bool, busy_timeout_s: float) -> Engine:
+    """Return an engine for a URL of `places.parse_url`; nothing is opened yet."""
+    path = sqlite_path(url)
+    if path is None:
+        return _postgresql(url)
+    return _sqlite(path, read_only=read_only, busy_timeout_s=busy_timeout_s)
+
+
+def _postgresql(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            pool_size=3,
+            max_overflow=2,
+            pool_pre_ping=True,
+            json_serializer=to_json,
+            hide_parameters=True,
+        )
+    except (ImportError, NoSuchModuleError) as error:
+        raise DatabaseUrlError(
+            f"{masked(url)} needs the PostgreSQL driver, which is not installed",
+            'Install it with: pip install "psycopg[binary]"',
+        ) from error
+
+
+def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            _sqlite_uri(path, read_only=read_only),
+            uri=True,
+            timeout=busy_timeout_s,
+            isolation_level=None,  # transactions are begun below
+            check_same_thread=False,
+        )
+        try:
+            _set_up_sqlite(connection, read_only=read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    engine = create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=3,
+        json_serializer=to_json,
+        hide_parameters=True,
+    )
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _sqlite_uri(path: Path, *, read_only: bool) -> str:
+    mode = "ro" if read_only else "rwc"
+    # Reading a write-ahead log needs a shared-memory file. Where none can be made and no log lies, nobody writes.
+    alone = read_only and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+    return f"file:{quote(str(path))}?mode={mode}{'&immutable=1' if alone else ''}"
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, *, read_only: bool) -> None:
+    if not read_only:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(
+            "PRAGMA synchronous = NORMAL"
+        )  # a power cut may undo the last commits, never damage
+        connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA cache_size = -65536")  # KiB
+    connection.execute("PRAGMA temp_store = MEMORY")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def writing(engine: Engine, place: str) -> Iterator[Connection]:
+    """Give a connection in a writing transaction; committed at the end, undone by an exception."""
+    with translated(place), engine.execution_options(**{_WRITES: True}).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine, place: str) -> Iterator[Connection]:
+    """Give a connection that sees one state of the database throughout."""
+    options: dict[str, Any] = {}
+    if engine.dialect.name == "postgresql":
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with translated(place), engine.execution_options(**options).begin() as connection:
+        yield connection

@@ -1,0 +1,211 @@
+"""A sweep's trials, draws and curves as the frames that `kdsearch.analysis.record.SweepRecord` describes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, Select, Text, cast, select
+
+from kdsearch.search.trialdb import schema
+from kdsearch.search.trialdb.states import Role
+from kdsearch.search.trialdb.writes import sweep_id
+
+_INTEGERS = ("best_epoch", "last_epoch")
+_FLOATS = ("error", "best_error", "seconds")
+_TRIAL_COLUMNS = (
+    *(
+        "number",
+        "role",
+        "state",
+        "error",
+        "best_error",
+        "best_epoch",
+        "last_epoch",
+        "orbit_size",
+        "seed",
+        "seconds",
+    ),
+    *("attempts", "message", "started", "ended"),
+)
+_NODE = re.compile(r"(\d+)/(.+)", re.DOTALL)
+_BATCH = 100_000  # rows fetched at a time
+_IN_LIST = 500  # longer lists of trials are filtered after reading their range
+
+
+def trials_frame(connection: Connection, name: str, *, role: Role | None = None) -> pd.DataFrame:
+    """Return one row a trial, by number: the columns of `SweepRecord.trials`, then one for each parameter.
+
+    Integers that a trial may lack (best_epoch, last_epoch, a conditional parameter) are Int64 with NA. A
+    parameter that has the name of a fixed column is called "parameter:<name>".
+    """
+    table = schema.TRIAL
+    configuration = cast(table.c.configuration, Text).label("configuration")  # equal ones are parsed once
+    query = (
+        select(*(table.c[column] for column in _TRIAL_COLUMNS), configuration)
+        .where(table.c.sweep_id == sweep_id(connection, name))
+        .order_by(table.c.number)
+    )
+    if role is not None:
+        query = query.where(table.c.role == role)
+    rows = connection.execute(query).all()
+    *fixed, texts = zip(*rows, strict=True) if rows else ((),) * (len(_TRIAL_COLUMNS) + 1)
+    frame = pd.DataFrame(
+        {column: _fixed(column, values) for column, values in zip(_TRIAL_COLUMNS, fixed, strict=True)}
+    )
+    parameters = pd.DataFrame(_parameters(texts), index=frame.index)
+    return pd.concat([frame, parameters], axis="columns")
+
+
+def _fixed(column: str, values: Sequence[Any]) -> Any:
+    if column in {"started", "ended"}:
+        return _times(values)
+    if column in _FLOATS:
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    if column in _INTEGERS:
+        return pd.array(list(values), dtype="Int64")
+    if column in {"role", "state", "message"}:
+        return pd.Series([str(value) for value in values], dtype=object).astype("str")
+    return np.array(values, dtype=np.int64)
+
+
+def _times(values: Sequence[datetime | None]) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(pd.to_datetime(pd.Series(list(values), dtype=object), utc=True)).as_unit("us")
+
+
+def _parameters(texts: Sequence[str]) -> dict[str, Any]:
+    """Return a column for each parameter, in the order of first appearance."""
+    parsed = {text: json.loads(text) for text in dict.fromkeys(texts)}
+    names = dict.fromkeys(name for configuration in parsed.values() for name in configuration)
+    columns = {name: [parsed[text].get(name) for text in texts] for name in names}
+    return {
+        f"parameter:{name}" if name in _TRIAL_COLUMNS else name: _parameter(values)
+        for name, values in columns.items()
+    }
+
+
+def _parameter(values: list[Any]) -> Any:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int}:
+        return pd.array(values, dtype="Int64" if None in values else "int64")
+    if kinds == {bool}:
+        return pd.array(values, dtype="boolean" if None in values else "bool")
+    if kinds == {str}:
+        return pd.array(values, dtype="str")
+    if kinds <= {int, float}:
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return pd.Series(values, dtype=object)
+
+
+def draws_frame(connection: Connection, name: str) -> pd.DataFrame:
+    """Return `space`, `draw`, `trial` (number), `fresh` (0 or 1); spaces in the order of adding."""
+    space, draw = schema.DESIGN_SPACE, schema.DRAW
+    query = (
+        select(space.c.name, draw.c.draw, draw.c.number, draw.c.fresh)
+        .join_from(draw, space, space.c.id == draw.c.space_id)
+        .where(space.c.sweep_id == sweep_id(connection, name))
+        .order_by(draw.c.space_id, draw.c.draw)
+    )
+    rows = connection.execute(query).all()
+    names, draws, numbers, fresh = zip(*rows, strict=True) if rows else ((),) * 4
+    return pd.DataFrame(
+        {
+            "space": pd.array(list(names), dtype="str"),
+            "draw": np.array(draws, dtype=np.int64),
+            "trial": np.array(numbers, dtype=np.int64),
+            "fresh": np.array(fresh, dtype=np.int64),
+        }
+    )
+
+
+def curves_frame(
+    connection: Connection,
+    name: str,
+    *,
+    trials: Collection[int] | None = None,
+    metrics: Collection[str] | None = None,
+) -> pd.DataFrame:
+    """Return curves in long form: `trial` (number), `node`, `metric` (categorical), `epoch`, `value`.
+
+    A metric reported as "2/val_error" is `val_error` of node 2; one without a node has node 0. `trials` and
+    `metrics` (without node) keep only these. By trial, then metric and epoch.
+    """
+    known = _metrics(connection, metrics)
+    wanted = None if trials is None else np.unique(np.fromiter(trials, dtype=np.int64))
+    arrays = list(_values(connection, _curve_query(sweep_id(connection, name), known, metrics, wanted)))
+    numbers, keys, steps, values = (np.concatenate(part) for part in zip(*arrays, strict=True))
+    if wanted is not None and len(wanted) > _IN_LIST:
+        keep = np.isin(numbers, wanted)
+        numbers, keys, steps, values = numbers[keep], keys[keep], steps[keep], values[keep]
+    labels = sorted({label for _, label in known.values()})
+    nodes, codes = _key_tables(known, labels)
+    used = np.unique(codes[keys])
+    names = pd.Index([labels[code] for code in used], dtype="str")
+    metric = pd.Categorical.from_codes(np.searchsorted(used, codes[keys]).astype(np.int64), names)
+    return pd.DataFrame(
+        {"trial": numbers, "node": nodes[keys], "metric": metric, "epoch": steps, "value": values}
+    )
+
+
+def _metrics(connection: Connection, wanted: Collection[str] | None) -> dict[int, tuple[int, str]]:
+    """Return (node, name) for each metric's key."""
+    found = {
+        key: split_metric(name)
+        for key, name in connection.execute(select(schema.METRIC.c.id, schema.METRIC.c.name))
+    }
+    return {key: metric for key, metric in found.items() if wanted is None or metric[1] in wanted}
+
+
+def split_metric(name: str) -> tuple[int, str]:
+    """Return node and name of a reported metric.
+
+    >>> split_metric("2/val_error"), split_metric("seconds")
+    ((2, 'val_error'), (0, 'seconds'))
+    """
+    match = _NODE.fullmatch(name)
+    return (int(match[1]), match[2]) if match else (0, name)
+
+
+def _curve_query(
+    sweep: int, known: dict[int, tuple[int, str]], metrics: Collection[str] | None, wanted: Any
+) -> Select[Any]:
+    table = schema.METRIC_VALUE
+    query = (
+        select(table.c.number, table.c.metric_id, table.c.step, table.c.value, table.c.nonfinite)
+        .where(table.c.sweep_id == sweep)
+        .order_by(table.c.number, table.c.metric_id, table.c.step)
+    )
+    if metrics is not None:
+        query = query.where(table.c.metric_id.in_(list(known)))
+    if wanted is None:
+        return query
+    if 0 < len(wanted) <= _IN_LIST:
+        return query.where(table.c.number.in_(wanted.tolist()))
+    low, high = (int(wanted[0]), int(wanted[-1])) if len(wanted) else (0, -1)
+    return query.where(table.c.number.between(low, high))
+
+
+def _values(connection: Connection, query: Select[Any]) -> Iterator[tuple[np.ndarray, ...]]:
+    """Give number, metric key, step and value as arrays, a batch at a time (the first one empty)."""
+    empty = np.zeros(0, dtype=np.int64)
+    yield empty, empty, empty, np.zeros(0)
+    for rows in connection.execute(query.execution_options(yield_per=_BATCH)).partitions():
+        numbers, keys, steps, values, nonfinite = zip(*rows, strict=True)
+        plain = np.array(values, dtype=np.float64)  # None becomes NaN
+        for place in np.flatnonzero(np.isnan(plain)):
+            plain[place] = float(nonfinite[place])
+        yield (*(np.array(part, dtype=np.int64) for part in (numbers, keys, steps)), plain)
+
+
+def _key_tables(known: dict[int, tuple[int, str]], labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return, indexed by metric key, the node and the place of the name in `labels`."""
+    size = max(known, default=0) + 1
+    nodes, codes = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    for key, (node, label) in known.items():
+        nodes[key], codes[key] = node, labels.index(label)
+    return nodes, codes

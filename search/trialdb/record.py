@@ -1,0 +1,82 @@
+"""A sweep as the value that `kdsearch.analysis` reports on, and its decisions as events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
+from kdsearch.search.trialdb import frames, reads
+from kdsearch.search.trialdb.database import TrialDatabase
+from kdsearch.search.trialdb.operations import EventRow, SpaceRow
+
+DECISION = "decision"
+NOTE = "note"
+_STATISTICS = ("tau", "a", "alpha", "diverged_error")  # of settings["statistics"]
+
+
+def read_record(database: TrialDatabase, name: str, *, metrics: Collection[str] | None = None) -> SweepRecord:
+    """Return a sweep as of one moment, also while its driver writes.
+
+    `metrics` keeps only these in the curves (names without node; None: all). UnknownNameError if there is no
+    such sweep.
+    """
+    with database.reading() as connection:
+        sweep = reads.sweep(connection, name)
+        events = reads.events(connection, name, kinds=(DECISION, NOTE))
+        return SweepRecord(
+            name=sweep.name,
+            kind=sweep.kind,
+            trainable=sweep.trainable,
+            state=sweep.state.value,
+            seed=sweep.seed,
+            settings=sweep.settings,
+            environment={"code_version": sweep.code_version, **sweep.environment},
+            created=sweep.created,
+            ended=sweep.ended,
+            spaces=tuple(_space(row) for row in reads.spaces(connection, name)),
+            decisions=tuple(_decision(event) for event in events if event.kind == DECISION),
+            trials=frames.trials_frame(connection, name),
+            draws=frames.draws_frame(connection, name),
+            curves=frames.curves_frame(connection, name, metrics=metrics),
+            notes=tuple(str(event.data["text"]) for event in events if event.kind == NOTE),
+            **_statistics(sweep.settings),
+        )
+
+
+def decision_event(decision: DecisionRecord) -> EventRow:
+    """Return the event that keeps a decision; `read_record` gives the decision back."""
+    data = asdict(decision)
+    return EventRow(kind=DECISION, at=data.pop("at"), data=data)
+
+
+def note_event(text: str, at: datetime) -> EventRow:
+    """Return the event that keeps a note for the report's reader."""
+    return EventRow(kind=NOTE, at=at, data={"text": text})
+
+
+def _space(row: SpaceRow) -> SpaceRecord:
+    return SpaceRecord(
+        name=row.name,
+        spec=row.specification,
+        parent=row.parent,
+        restriction=row.restriction,
+        counts=row.counts,
+        exhaustive=row.exhaustive,
+        repeats=row.repeats,
+    )
+
+
+def _decision(event: reads.Event) -> DecisionRecord:
+    """Read a decision; fields that a later kdsearch added are passed over."""
+    known = {field.name for field in fields(DecisionRecord)} - {"at", "table"}
+    data = {key: value for key, value in event.data.items() if key in known}
+    return DecisionRecord(at=event.at, table=tuple(event.data.get("table", ())), **data)
+
+
+def _statistics(settings: Mapping[str, Any]) -> dict[str, float]:
+    """Return the settings of the statistics that were given; `SweepRecord` has the defaults of the others."""
+    given = settings.get("statistics") or {}
+    return {key: float(given[key]) for key in _STATISTICS if given.get(key) is not None}

@@ -1,0 +1,33 @@
+"""The words that the trial database uses for where a sweep or a trial stands."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SweepState(StrEnum):
+    """Where a sweep stands."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"  # can be resumed
+    FAILED = "failed"
+
+
+class TrialState(StrEnum):
+    """Where a trial stands; a retry is an attempt of the same trial, never a second trial."""
+
+    WAITING = "waiting"  # for its first attempt, or for another one
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"  # by the scheduler
+    DIVERGED = "diverged"  # to NaN or infinity
+    FAILED = "failed"  # its last permitted attempt raised an error
+    LOST = "lost"  # its driver or worker vanished; another attempt may follow
+
+
+class Role(StrEnum):
+    """What a trial is for."""
+
+    SEARCH = "search"
+    PRETRAIN = "pretrain"  # trained with the label alone; its weights are reused by other trials

@@ -1,0 +1,391 @@
+"""Operations as SQL: each is an upsert that can be carried out again without a second effect.
+
+Rows come sorted out by kind (`apply_operations` joins neighbours of one kind), so that a batch of epochs is
+one `executemany`. Guards compare attempt numbers: what an overtaken attempt still says never changes a newer
+one's rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, groupby
+from typing import Any, cast
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from kdsearch.search.trialdb import operations as ops
+from kdsearch.search.trialdb import schema
+from kdsearch.search.trialdb.column_types import clean_text
+from kdsearch.search.trialdb.errors import RefusedRowsError
+from kdsearch.search.trialdb.states import SweepState, TrialState
+from kdsearch.spaces.errors import UnknownNameError
+
+_CHUNK = 500  # numbers in one IN list
+
+
+def apply_operations(connection: Connection, operations: Sequence[ops.Operation]) -> None:
+    """Carry out operations in their order, in the connection's transaction.
+
+    UnknownNameError for a sweep or space that is not there; RefusedRowsError (through `errors.translated`)
+    for rows of unknown trials.
+    """
+    for (kind, sweep), neighbours in groupby(
+        operations, key=lambda operation: (type(operation), operation.sweep)
+    ):
+        rows = tuple(chain.from_iterable(operation.rows for operation in neighbours))
+        if rows:
+            _WRITERS[kind](connection, sweep_id(connection, sweep), rows)
+
+
+def sweep_id(connection: Connection, name: str) -> int:
+    """Return a sweep's key; UnknownNameError with the known names if there is none."""
+    found = connection.execute(select(schema.SWEEP.c.id).where(schema.SWEEP.c.name == name)).scalar()
+    if found is None:
+        known = connection.execute(select(schema.SWEEP.c.name).order_by(schema.SWEEP.c.id)).scalars().all()
+        raise UnknownNameError("sweep", name, known, where="the trial database")
+    return int(found)
+
+
+def _insert(connection: Connection, table: Any) -> Any:
+    """Return the engine's INSERT, which knows ON CONFLICT (SQLite and PostgreSQL spell it alike)."""
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return make(table)
+
+
+def _add_spaces(connection: Connection, sweep: int, rows: Sequence[ops.SpaceRow]) -> None:
+    values = [
+        {
+            "sweep_id": sweep,
+            "name": row.name,
+            "parent": row.parent,
+            "restriction": row.restriction,
+            "restriction_data": row.restriction_data,
+            "specification": row.specification,
+            "hash": row.hash,
+            "counts": row.counts,
+            "exhaustive": row.exhaustive,
+            "repeats": row.repeats,
+        }
+        for row in rows
+    ]
+    connection.execute(
+        _insert(connection, schema.DESIGN_SPACE).on_conflict_do_nothing(index_elements=["sweep_id", "name"]),
+        values,
+    )
+
+
+def _add_trials(connection: Connection, sweep: int, rows: Sequence[ops.TrialRow]) -> None:
+    values = [
+        {
+            "sweep_id": sweep,
+            "number": row.number,
+            "role": row.role,
+            "configuration": row.configuration,
+            "configuration_hash": row.configuration_hash,
+            "orbit_size": row.orbit_size,
+            "seed": row.seed,
+            "sampling_design": row.sampling_design,
+            "inclusion_probability": row.inclusion_probability,
+            "state": TrialState.WAITING,
+            "attempts": 0,
+            "message": "",
+            "created": row.created,
+        }
+        for row in rows
+    ]
+    connection.execute(
+        _insert(connection, schema.TRIAL).on_conflict_do_nothing(index_elements=["sweep_id", "number"]),
+        values,
+    )
+
+
+def _add_draws(connection: Connection, sweep: int, rows: Sequence[ops.DrawRow]) -> None:
+    table = schema.DESIGN_SPACE
+    found = connection.execute(select(table.c.name, table.c.id).where(table.c.sweep_id == sweep))
+    spaces = dict(found.tuples().all())
+    for row in rows:
+        if row.space not in spaces:
+            raise UnknownNameError(
+                "space", row.space, spaces, where="the sweep's spaces in the trial database"
+            )
+    values = [
+        {
+            "space_id": spaces[row.space],
+            "draw": row.draw,
+            "sweep_id": sweep,
+            "number": row.trial,
+            "fresh": bool(row.fresh),
+        }
+        for row in rows
+    ]
+    statement = _insert(connection, schema.DRAW)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["space_id", "draw"],
+            set_={"number": statement.excluded.number, "fresh": statement.excluded.fresh},
+        ),
+        values,
+    )
+
+
+def _start_attempts(connection: Connection, sweep: int, rows: Sequence[ops.AttemptStart]) -> None:
+    values = [
+        {
+            "sweep_id": sweep,
+            "number": row.number,
+            "n": row.n,
+            "host": row.host,
+            "device": row.device,
+            "started": row.at,
+        }
+        for row in rows
+    ]
+    connection.execute(
+        _insert(connection, schema.ATTEMPT).on_conflict_do_nothing(
+            index_elements=["sweep_id", "number", "n"]
+        ),
+        values,
+    )
+    trial = schema.TRIAL
+    statement = (
+        update(trial)
+        .where(trial.c.sweep_id == sweep, trial.c.number == bindparam("k"), trial.c.attempts < bindparam("n"))
+        .values(
+            state=TrialState.RUNNING,
+            attempts=bindparam("n"),
+            started=func.coalesce(trial.c.started, bindparam("at", type_=trial.c.started.type)),
+            ended=None,
+            error=None,
+            message="",
+        )
+    )
+    connection.execute(statement, [{"k": row.number, "n": row.n, "at": row.at} for row in rows])
+
+
+def _end_attempts(connection: Connection, sweep: int, rows: Sequence[ops.AttemptEnd]) -> None:
+    values = [{"k": row.number, "a": row.n, "at": row.at, "why": clean_text(row.reason)} for row in rows]
+    connection.execute(_attempt_end(sweep), values)
+    trial = schema.TRIAL
+    waits = (
+        update(trial)
+        .where(
+            trial.c.sweep_id == sweep,
+            trial.c.number == bindparam("k"),
+            trial.c.attempts == bindparam("a"),
+            trial.c.state == TrialState.RUNNING,
+        )
+        .values(state=TrialState.WAITING)
+    )
+    connection.execute(waits, [{"k": row.number, "a": row.n} for row in rows])
+
+
+def _attempt_end(sweep: int) -> Any:
+    """Return the UPDATE that ends attempts which have not ended (parameters k, a, at, why)."""
+    attempt = schema.ATTEMPT
+    return (
+        update(attempt)
+        .where(
+            attempt.c.sweep_id == sweep,
+            attempt.c.number == bindparam("k"),
+            attempt.c.n == bindparam("a"),
+            attempt.c.ended.is_(None),
+        )
+        .values(ended=bindparam("at"), reason=bindparam("why"))
+    )
+
+
+def _save_checkpoints(connection: Connection, sweep: int, rows: Sequence[ops.CheckpointRow]) -> None:
+    attempt = schema.ATTEMPT
+    statement = (
+        update(attempt)
+        .where(attempt.c.sweep_id == sweep, attempt.c.number == bindparam("k"), attempt.c.n == bindparam("a"))
+        .values(checkpoint=bindparam("path"), checkpoint_epoch=bindparam("epoch"))
+    )
+    connection.execute(
+        statement, [{"k": row.number, "a": row.n, "path": row.path, "epoch": row.epoch} for row in rows]
+    )
+
+
+def _record_metrics(connection: Connection, sweep: int, rows: Sequence[ops.MetricRow]) -> None:
+    metrics = _metric_ids(connection, {name for row in rows for name in row.values})
+    statement = _insert(connection, schema.METRIC_VALUE)
+    new, old = statement.excluded, schema.METRIC_VALUE.c
+    statement = statement.on_conflict_do_update(
+        index_elements=["sweep_id", "number", "metric_id", "step"],
+        set_={"attempt": new.attempt, "value": new.value, "nonfinite": new.nonfinite},
+        where=new.attempt >= old.attempt,
+    )
+    values = [
+        {
+            "sweep_id": sweep,
+            "number": row.number,
+            "metric_id": metrics[name],
+            "step": row.step,
+            "attempt": row.attempt,
+            "value": value if math.isfinite(value) else None,
+            "nonfinite": None if math.isfinite(value) else str(value),
+        }
+        for row in rows
+        for name, value in row.values.items()
+    ]
+    if values:
+        connection.execute(statement, values)
+    _note_epochs(connection, sweep, rows)
+
+
+def _note_epochs(connection: Connection, sweep: int, rows: Iterable[ops.MetricRow]) -> None:
+    """Keep each trial's newest epoch beside it, so that progress is seen without reading curves."""
+    newest = {(row.number, row.attempt): row.step for row in rows}
+    trial = schema.TRIAL
+    statement = (
+        update(trial)
+        .where(
+            trial.c.sweep_id == sweep,
+            trial.c.number == bindparam("k"),
+            trial.c.attempts <= bindparam("a"),
+            trial.c.state == TrialState.RUNNING,
+        )
+        .values(last_epoch=bindparam("step"))
+    )
+    connection.execute(
+        statement, [{"k": number, "a": attempt, "step": step} for (number, attempt), step in newest.items()]
+    )
+
+
+def _metric_ids(connection: Connection, names: set[str]) -> dict[str, int]:
+    """Return the keys of metrics, new names included."""
+    known = _known_metrics(connection)
+    missing = sorted(names - known.keys())
+    if not missing:
+        return known
+    connection.execute(
+        _insert(connection, schema.METRIC).on_conflict_do_nothing(index_elements=["name"]),
+        [{"name": name} for name in missing],
+    )
+    return _known_metrics(connection)
+
+
+def _known_metrics(connection: Connection) -> dict[str, int]:
+    table = schema.METRIC
+    return dict(connection.execute(select(table.c.name, table.c.id)).tuples().all())
+
+
+def _finish_trials(connection: Connection, sweep: int, rows: Sequence[ops.ResultRow]) -> None:
+    _refuse_unknown_trials(connection, sweep, {row.number for row in rows})
+    ends = [{"k": row.number, "a": row.attempt, "at": row.at, "why": row.state.value} for row in rows]
+    connection.execute(_attempt_end(sweep), ends)
+    trial = schema.TRIAL
+    results = ("state", "error", "best_error", "best_epoch", "seconds", "device_seconds", "message", "ended")
+    statement = (
+        update(trial)
+        .where(
+            trial.c.sweep_id == sweep, trial.c.number == bindparam("k"), trial.c.attempts <= bindparam("a")
+        )
+        .values(
+            **{name: bindparam(f"r_{name}") for name in results},
+            last_epoch=func.coalesce(bindparam("r_last", type_=trial.c.last_epoch.type), trial.c.last_epoch),
+        )
+    )
+    connection.execute(statement, [_result(row) for row in rows])
+
+
+def _refuse_unknown_trials(connection: Connection, sweep: int, numbers: set[int]) -> None:
+    """Raise for numbers that an UPDATE would pass over in silence."""
+    trial, unknown, wanted = schema.TRIAL, set(numbers), sorted(numbers)
+    for start in range(0, len(wanted), _CHUNK):
+        chunk = trial.c.number.in_(wanted[start : start + _CHUNK])
+        unknown -= set(
+            connection.execute(select(trial.c.number).where(trial.c.sweep_id == sweep, chunk)).scalars()
+        )
+    if unknown:
+        raise RefusedRowsError(
+            f"results of trials that were never added: {', '.join(map(str, sorted(unknown)[:10]))}",
+            "A trial must be added before its result.",
+        )
+
+
+def _result(row: ops.ResultRow) -> dict[str, Any]:
+    return {
+        "k": row.number,
+        "a": row.attempt,
+        "r_state": row.state,
+        "r_error": _finite(row.error),
+        "r_best_error": _finite(row.best_error),
+        "r_best_epoch": row.best_epoch,
+        "r_last": row.last_epoch,
+        "r_seconds": _finite(row.seconds),
+        "r_device_seconds": _finite(row.device_seconds),
+        "r_message": clean_text(row.message),
+        "r_ended": row.at,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _add_events(connection: Connection, sweep: int, rows: Sequence[ops.EventRow]) -> None:
+    table = schema.EVENT
+    unique = {row.key: row for row in rows}
+    keys = list(unique)
+    for start in range(0, len(keys), _CHUNK):
+        known = connection.execute(select(table.c.key).where(table.c.key.in_(keys[start : start + _CHUNK])))
+        for key in known.scalars():
+            del unique[key]
+    if not unique:
+        return
+    last = connection.execute(select(func.max(table.c.n)).where(table.c.sweep_id == sweep)).scalar()
+    first = 0 if last is None else last + 1
+    values = [
+        {"sweep_id": sweep, "n": n, "key": row.key, "at": row.at, "kind": row.kind, "data": row.data}
+        for n, row in enumerate(unique.values(), first)
+    ]
+    connection.execute(insert(table), values)
+
+
+def _set_sweep_state(connection: Connection, sweep: int, rows: Sequence[ops.StateChange]) -> None:
+    change = rows[-1]
+    table = schema.SWEEP
+    ended = None if change.state is SweepState.RUNNING else change.at
+    connection.execute(update(table).where(table.c.id == sweep).values(state=change.state, ended=ended))
+
+
+def _mark_running_lost(connection: Connection, sweep: int, rows: Sequence[ops.Loss]) -> None:
+    trial = schema.TRIAL
+    loss = rows[0]
+    lost = connection.execute(
+        select(trial.c.number, trial.c.attempts).where(
+            trial.c.sweep_id == sweep, trial.c.state == TrialState.RUNNING
+        )
+    ).all()
+    if not lost:
+        return
+    reason = clean_text(loss.reason)
+    connection.execute(
+        _attempt_end(sweep), [{"k": number, "a": n, "at": loss.at, "why": reason} for number, n in lost]
+    )
+    connection.execute(
+        update(trial)
+        .where(trial.c.sweep_id == sweep, trial.c.state == TrialState.RUNNING)
+        .values(state=TrialState.LOST, message=reason, ended=loss.at)
+    )
+
+
+_WRITERS = cast(
+    "dict[type[ops.Operation], Callable[[Connection, int, Sequence[Any]], None]]",
+    {
+        ops.AddSpaces: _add_spaces,
+        ops.AddTrials: _add_trials,
+        ops.AddDraws: _add_draws,
+        ops.StartAttempts: _start_attempts,
+        ops.EndAttempts: _end_attempts,
+        ops.SaveCheckpoints: _save_checkpoints,
+        ops.RecordMetrics: _record_metrics,
+        ops.FinishTrials: _finish_trials,
+        ops.AddEvents: _add_events,
+        ops.SetSweepState: _set_sweep_state,
+        ops.MarkRunningLost: _mark_running_lost,
+    },
+)

@@ -1,0 +1,110 @@
+"""Spaces from and to specifications and YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdsearch.spaces import ktg, reading, space
+from kdsearch.spaces.errors import SpaceError, UnknownNameError
+from kdsearch.spaces.protocol import DesignSpace
+
+KINDS: dict[str, Callable[..., DesignSpace]] = {
+    ktg.KIND: ktg.KtgSpace.from_spec,
+    space.KIND: space.Space.from_spec,
+}
+
+
+def space_from_spec(spec: Mapping[str, Any], *, name: str | None = None, where: str = "space") -> DesignSpace:
+    """Return the space that a specification describes; `where` names its place in messages.
+
+    Raises:
+        UnknownNameError: for an unknown kind, key, gate, group, parameter or value.
+        SpaceError: for anything else that is not well formed.
+    """
+    kind = reading.mapping(spec, where).get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise UnknownNameError("kind of space", kind, KINDS, where)
+    return KINDS[kind](spec, name=name, where=where)
+
+
+def load_space(path: Path | str, *, name: str | None = None) -> DesignSpace:
+    """Read a space from a YAML file.
+
+    Raises:
+        SpaceError: if the file cannot be read, is not YAML, or describes no space; the message names the
+        file.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceError(
+            f"cannot read the space file {path}: {error}", "Give the path of a YAML file."
+        ) from error
+    return space_from_spec(parse_yaml(text, str(path)), name=name, where=str(path))
+
+
+def save_space(space: DesignSpace, path: Path | str) -> None:
+    """Write a space to a YAML file that `load_space` reads."""
+    Path(path).write_text(dump_space(space), encoding="utf-8")
+
+
+def dump_space(space: DesignSpace) -> str:
+    """Return the space's specification as YAML."""
+    return yaml.safe_dump(
+        space.to_spec(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
+    )
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return the data of a YAML text, read as YAML 1.2: 1e-4 is a number, on and off are text, no key twice.
+
+    Raises:
+        SpaceError: if it is not YAML; the message names the place.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
+    except (yaml.YAMLError, ValueError) as error:
+        raise SpaceError(
+            f"{where} is not YAML: {error}", "Check indentation, quotes and brackets."
+        ) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with the numbers and booleans of YAML 1.2, refusing a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.value[index][0].start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+_OWN_TAGS = (
+    "tag:yaml.org,2002:bool",
+    "tag:yaml.org,2002:float",
+    "tag:yaml.org,2002:int",
+    "tag:yaml.org,2002:timestamp",
+)
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OWN_TAGS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))

@@ -1,0 +1,163 @@
+"""A trainable that trains nothing: its error is a hash of the configuration and the seed.
+
+It measures and tests the path around a trial (searcher, Ray, database) at no cost of its own, and stands in for
+slow trainables in tests: a member can be told to fail, diverge, sleep or end its process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kdsearch.spaces.errors import KdsearchError, UsageError
+from kdsearch.trainables.protocol import Configuration, EpochReport, Member, MemberState
+from kdsearch.trainables.seeds import derive_seed
+
+_DEFAULTS: Mapping[str, object] = {
+    "epochs": 1,
+    "epoch_s": 0.0,
+    "noise": 10.0,
+    "effects": {},
+    "fail": [],
+    "diverge": [],
+    "kill": [],
+    "marker": "",
+    "target": "",
+}
+
+
+class ConstantPack:
+    """Members whose error is `50 + effects + noise`, the same at every epoch.
+
+    settings: `epochs`; `epoch_s` (seconds slept an epoch and pack); `noise` (width of the uniform noise, per cent);
+    `effects` ({"parameter=value": per cent}); `fail`, `diverge`, `kill` (numbers of members that raise, diverge, or end
+    their worker's process in the first epoch); `marker` (a folder: a member misbehaves once only, and leaves a file there).
+    """
+
+    def __init__(self, settings: Mapping[str, object], members: Sequence[Member]) -> None:
+        self._settings = {**_DEFAULTS, **settings}
+        self._members = {member.number: member for member in members}
+        self._epoch = {member.number: _resumed(member) for member in members}
+
+    @property
+    def active(self) -> tuple[int, ...]:
+        """Numbers of the members that still train."""
+        return tuple(self._members)
+
+    def run_epoch(self) -> list[EpochReport]:
+        """One epoch of every member."""
+        time.sleep(float(str(self._settings["epoch_s"])))
+        reports = []
+        for number, member in list(self._members.items()):
+            self._misbehave(number)
+            self._epoch[number] += 1
+            state = MemberState.RUNNING
+            if number in _numbers(self._settings["diverge"]):
+                state = MemberState.DIVERGED
+            elif self._epoch[number] >= int(str(self._settings["epochs"])):
+                state = MemberState.COMPLETE
+            error = float("nan") if state is MemberState.DIVERGED else self._error(member)
+            if state is not MemberState.RUNNING:
+                del self._members[number]
+            reports.append(
+                EpochReport(
+                    number=number,
+                    epoch=self._epoch[number],
+                    state=state,
+                    metrics={"1/val_error": error, "seconds": 0.0},
+                    message="told to diverge" if state is MemberState.DIVERGED else "",
+                )
+            )
+        return reports
+
+    def drop(self, number: int) -> None:
+        """Take a member out."""
+        self._members.pop(number, None)
+
+    def save(self, number: int, path: Path) -> None:
+        """Write the epoch reached."""
+        temporary = path.with_suffix(".part")
+        temporary.write_text(json.dumps({"epoch": self._epoch[number]}), encoding="utf-8")
+        temporary.replace(path)
+
+    def save_output(self, number: int, path: Path) -> None:
+        """Write the error reached."""
+        path.write_text(json.dumps({"number": number}), encoding="utf-8")
+
+    def _error(self, member: Member) -> float:
+        effects = self._settings["effects"]
+        assert isinstance(effects, Mapping)
+        shift = sum(
+            float(effects.get(f"{name}={value}", 0.0)) for name, value in member.configuration.items()
+        )
+        unit = derive_seed(member.seed, "noise") / 2**63
+        return min(100.0, max(0.0, 50.0 + shift + (unit - 0.5) * float(str(self._settings["noise"]))))
+
+    def _misbehave(self, number: int) -> None:
+        marker = str(self._settings["marker"])
+        for kind in ("fail", "kill"):
+            if number not in _numbers(self._settings[kind]):
+                continue
+            if marker:
+                done = Path(marker) / f"{kind}-{number}"
+                if done.exists():
+                    continue
+                done.touch()
+            if kind == "kill":
+                os._exit(1)
+            raise KdsearchError(f"member {number} was told to fail")
+
+
+def _resumed(member: Member) -> int:
+    if member.checkpoint is None:
+        return 0
+    return int(json.loads(member.checkpoint.read_text(encoding="utf-8"))["epoch"])
+
+
+def _numbers(value: object) -> Sequence[int]:
+    assert isinstance(value, Sequence)
+    return value
+
+
+class ConstantKind:
+    """Registry entry."""
+
+    name = "constant"
+
+    def check(self, settings: Mapping[str, object], models: Sequence[str]) -> None:
+        """Refuse unknown settings."""
+        del models
+        unknown = sorted(set(settings) - set(_DEFAULTS))
+        if unknown:
+            raise UsageError(f"unknown key {unknown[0]!r} in trainable", f"Known: {', '.join(_DEFAULTS)}.")
+
+    def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> None:
+        """There is no data."""
+
+    def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:
+        """Nothing is needed."""
+        del settings, configuration
+        return ()
+
+    def shape(self, settings: Mapping[str, object], configuration: Configuration) -> str:
+        """All members have one shape."""
+        del settings, configuration
+        return "constant"
+
+    def make_pack(
+        self,
+        settings: Mapping[str, object],
+        members: Sequence[Member],
+        *,
+        data_root: Path | None,
+        device: str,
+    ) -> ConstantPack:
+        """Build the pack."""
+        del data_root, device
+        return ConstantPack(settings, members)
+
+
+KIND = ConstantKind()

@@ -1,0 +1,81 @@
+"""The registry's entry for knowledge transfer graphs. No torch here until a pack is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdsearch.spaces.errors import UsageError
+from kdsearch.trainables.data.loading import load_images
+from kdsearch.trainables.data.splits import make_split
+from kdsearch.trainables.ktg.settings import KtgSettings
+from kdsearch.trainables.models import architecture
+from kdsearch.trainables.protocol import Configuration, Member
+
+if TYPE_CHECKING:
+    from kdsearch.trainables.ktg.pack import KtgPack
+
+
+class KtgKind:
+    """Knowledge transfer graphs on images."""
+
+    name = "ktg"
+
+    def check(self, settings: Mapping[str, object], models: Sequence[str]) -> None:
+        """Refuse settings and model names that no trial could run with.
+
+        Raises:
+            UnknownNameError: a key, model, data set or precision is unknown.
+            UsageError: a value is outside its range.
+
+        """
+        read = KtgSettings.from_mapping(settings)
+        for model in {*models, read.target} - {None}:
+            architecture(str(model), channels=1, classes=1, stem_stride=read.stem_stride)
+
+    def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> None:
+        """Refuse data that is missing or broken, or has fewer images than the settings ask for.
+
+        Raises:
+            KdsearchError: the message says what is wrong and where.
+
+        """
+        read = KtgSettings.from_mapping(settings)
+        split = make_split(load_images(read.data.name, data_root), read.data)
+        if read.batch_size > len(split.train_labels):
+            raise UsageError(
+                f"a batch_size of {read.batch_size} does not fit {len(split.train_labels):,} training images"
+            )
+
+    def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:
+        """Architectures whose pre-trained weights a trial needs (its frozen teachers), each once."""
+        graph = KtgSettings.from_mapping(settings).graph(configuration)
+        return tuple(dict.fromkeys(graph.models[node - 1] for node in graph.frozen_nodes()))
+
+    def shape(self, settings: Mapping[str, object], configuration: Configuration) -> str:
+        """Trials of the same settings whose nodes are of the same architectures, in any order, share a pack."""
+        read = KtgSettings.from_mapping(settings)
+        models = sorted(read.graph(configuration).models)
+        return json.dumps([models, read.to_mapping()], sort_keys=True)
+
+    def make_pack(
+        self,
+        settings: Mapping[str, object],
+        members: Sequence[Member],
+        *,
+        data_root: Path | None,
+        device: str,
+    ) -> KtgPack:
+        """Load the data (once a process) and build the pack.
+
+        Raises:
+            KdsearchError: bad settings, data that is missing or broken, a teacher or checkpoint that does not fit.
+
+        """
+        from kdsearch.trainables.ktg.pack import KtgPack, PackData  # noqa: PLC0415 workers alone pay for torch
+
+        read = KtgSettings.from_mapping(settings)
+        data = PackData.load(read, load_images(read.data.name, data_root), device)
+        return KtgPack(read, members, data, device=device)

@@ -1,0 +1,402 @@
+"""A pack of knowledge transfer graphs: K trials that train side by side as one program per architecture.
+
+All trained nodes of one architecture, whatever trial they belong to, are slots of one `NetworkStack`; frozen teachers
+live in stacks of their own. Each iteration runs every stack's forward pass, takes all graphs' losses and their
+gradients at the logits at once (`losses`), and steps every stack: nodes move simultaneously. Trials may stand at
+different epochs. Inside an epoch nothing waits for the device; the metrics come back once, at its end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kdsearch.spaces.errors import UsageError
+from kdsearch.spaces.graph import TARGET, Graph
+from kdsearch.trainables.data.batches import ImageBatches, plain_batches
+from kdsearch.trainables.data.images import ImageData
+from kdsearch.trainables.data.splits import make_split
+from kdsearch.trainables.ktg.files import (
+    Checkpoint,
+    FileError,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+)
+from kdsearch.trainables.ktg.losses import correct_gates, gate_weights, graph_losses
+from kdsearch.trainables.ktg.network import initial_tensors, slot_images
+from kdsearch.trainables.ktg.reach import reaching_nodes
+from kdsearch.trainables.ktg.settings import KtgSettings, Precision
+from kdsearch.trainables.ktg.stack import NetworkStack, NodeState, Slot
+from kdsearch.trainables.models import Architecture
+from kdsearch.trainables.protocol import EpochReport, Member, MemberState
+from kdsearch.trainables.seeds import derive_seed
+
+
+@dataclass(frozen=True, eq=False)
+class PackData:
+    """What every trial of a pack sees: augmented training batches, and images that are evaluated as they are.
+
+    eval_images: uint8 [n, C, H, W] and eval_labels: int64 [n], on the device that trains.
+    """
+
+    batches: ImageBatches
+    eval_images: Tensor
+    eval_labels: Tensor
+    classes: int
+
+    @classmethod
+    def load(cls, settings: KtgSettings, images: ImageData, device: str | torch.device) -> Self:
+        """Split a data set as the settings say and bring it to the device.
+
+        Raises:
+            UsageError: the data set has fewer images than the settings ask for.
+
+        """
+        split = make_split(images, settings.data)
+        batches = ImageBatches(
+            split.train_images,
+            split.train_labels,
+            batch_size=settings.batch_size,
+            augmentation=settings.data.augmentation,
+            device=device,
+            dtype=arithmetic_dtype(settings),
+        )
+        return cls(
+            batches,
+            torch.tensor(split.eval_images, device=device),
+            torch.tensor(split.eval_labels, device=device),
+            images.classes,
+        )
+
+
+def arithmetic_dtype(settings: KtgSettings) -> torch.dtype:
+    """Return what weights and losses are kept in; bfloat16 is for the networks' insides alone."""
+    return torch.float64 if settings.precision is Precision.FLOAT64 else torch.float32
+
+
+@dataclass
+class _Trial:
+    """A member that still trains."""
+
+    member: Member
+    graph: Graph
+    architectures: Mapping[int, Architecture]
+    epoch: int = 0  # epochs done
+
+    @property
+    def number(self) -> int:
+        return self.member.number
+
+
+@dataclass
+class _Running:
+    """A stack with where its slots stand among the K * M nodes of the pack."""
+
+    stack: NetworkStack
+    owners: Tensor  # [N] index of each slot's trial in the pack
+    places: Tensor  # [N] trial * M + node - 1
+    scores: Tensor | None = field(default=None)  # [2, N] of a frozen stack, which are the same every epoch
+
+
+class KtgPack:
+    """Trials of equally many nodes that train side by side; see `protocol.Pack`.
+
+    A report's metrics are, for every node, `<node>/train_loss` (sum over the node's gated edges, mean over the epoch's
+    iterations; 0 for a frozen node), `<node>/val_loss` (cross-entropy with the labels) and `<node>/val_error` (per
+    cent), both in eval mode on the evaluation images after the epoch. `seconds` is the trial's equal share of the time
+    that the pack's epoch took, evaluation included, so that the sum over trials is the machine's time; `images_per_s`
+    is the training images that the trial saw, divided by it.
+
+    A trial whose target, or any node from which the target can be reached, has a loss that is not finite is DIVERGED.
+    """
+
+    def __init__(
+        self,
+        settings: KtgSettings,
+        members: Sequence[Member],
+        data: PackData,
+        *,
+        device: str | torch.device = "cpu",
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._settings, self._data, self._clock = settings, data, clock
+        self._device = torch.device(device)
+        self._dtype = arithmetic_dtype(settings)
+        self._trials = [self._trial(member) for member in members]
+        self._finished: dict[int, tuple[Architecture, NodeState]] = {}
+        if len({len(trial.graph.models) for trial in self._trials}) > 1:
+            raise UsageError("the trials of a pack must have equally many nodes")
+        self._place(self._build())
+
+    @property
+    def active(self) -> tuple[int, ...]:
+        """Numbers of the members that still train, in the order they were given."""
+        return tuple(trial.number for trial in self._trials)
+
+    def run_epoch(self) -> list[EpochReport]:
+        """Train and evaluate every active member for one epoch."""
+        if not self._trials:
+            return []
+        started = self._clock()
+        losses = self._train()
+        scores = self._evaluate()
+        table = torch.cat([losses[None], scores]).cpu().tolist()  # the only place that waits for the device
+        seconds = (self._clock() - started) / len(self._trials)
+        reports = []
+        for index, trial in enumerate(self._trials):
+            trial.epoch += 1
+            reports.append(self._report(trial, [values[index] for values in table], seconds))
+        self._keep_outputs(reports)
+        self._remove(frozenset(report.number for report in reports if report.state is not MemberState.RUNNING))
+        return reports
+
+    def drop(self, number: int) -> None:
+        """Take a member out, or forget the output of one that is complete."""
+        if self._finished.pop(number, None) is None:
+            self._remove(frozenset([self._active(number).number]))
+
+    def save(self, number: int, path: Path) -> None:
+        """Write the checkpoint of a member that still trains."""
+        trial = self._active(number)
+        nodes = {node: self._state(Slot(number, node)) for node in trial.graph.nodes}
+        checkpoint = Checkpoint(identity=self._identity(trial.member), epoch=trial.epoch, nodes=nodes)
+        save_checkpoint(path, checkpoint)
+
+    def save_output(self, number: int, path: Path) -> None:
+        """Write node 1's weights, of a member that is complete or still trains, for use as a frozen teacher."""
+        if number in self._finished:
+            architecture, state = self._finished[number]
+        else:
+            architecture = self._active(number).architectures[TARGET]
+            state = self._state(Slot(number, TARGET))
+        save_weights(path, architecture, state.tensors)
+
+    # One epoch
+
+    def _train(self) -> Tensor:
+        """Run one epoch and return its mean losses [K, M]."""
+        batches, trials = self._data.batches, self._trials
+        iterations = batches.iterations_per_epoch
+        graphs = [trial.graph for trial in trials]
+        done = [trial.epoch * iterations for trial in trials]
+        weights = gate_weights(graphs, done, iterations, self._settings.epochs * iterations)
+        gates = torch.as_tensor(weights, dtype=self._dtype).to(self._device)
+        correct = torch.as_tensor(correct_gates(graphs)).to(self._device)
+        rates = [self._rates(running.stack) for running in self._stacks]
+        total = gates.new_zeros(gates.shape[1:3])
+        plans = batches.draw([(trial.member.seed, trial.epoch) for trial in trials])
+        for iteration, (images, labels) in enumerate(batches.epoch(plans)):
+            total += self._step(images, labels, gates[iteration], correct, rates)
+        return total / iterations
+
+    def _step(
+        self, images: Tensor, labels: Tensor, gates: Tensor, correct: Tensor, rates: Sequence[Tensor]
+    ) -> Tensor:
+        """Forward all nodes, then step all trained ones; returns the losses [K, M]."""
+        outputs = [self._forward(running, images) for running in self._stacks]
+        logits = torch.cat([output.detach() for output in outputs])
+        nodes = logits.index_select(0, self._order).unflatten(0, gates.shape[:2])
+        losses, gradients = graph_losses(
+            nodes, labels, gates, correct, temperature=self._settings.temperature
+        )
+        by_node = gradients.flatten(0, 1)
+        for running, output, rate in zip(self._stacks, outputs, rates, strict=True):
+            if running.stack.trained:
+                running.stack.descend(
+                    output,
+                    by_node.index_select(0, running.places),
+                    learning_rates=rate,
+                    momentum=self._settings.momentum,
+                    weight_decay=self._settings.weight_decay,
+                )
+        return losses
+
+    def _forward(self, running: _Running, images: Tensor) -> Tensor:
+        with self._arithmetic():
+            return running.stack.network(training=True).logits(slot_images(images, running.owners))
+
+    @torch.no_grad()
+    def _evaluate(self) -> Tensor:
+        """Return cross-entropy and error (per cent) of every node: [2, K, M]."""
+        found = []
+        for running in self._stacks:
+            scores = running.scores
+            if scores is None:
+                scores = self._score(running.stack)
+            if not running.stack.trained:
+                running.scores = scores
+            found.append(scores)
+        return torch.cat(found, 1).index_select(1, self._order).unflatten(1, (len(self._trials), -1))
+
+    def _score(self, stack: NetworkStack) -> Tensor:
+        """Return the mean cross-entropy and the error (per cent) of each slot: [2, N]."""
+        network = stack.network(training=False)
+        images, labels = self._data.eval_images, self._data.eval_labels
+        sums = torch.zeros(2, len(stack.slots), dtype=self._dtype, device=self._device)
+        for x, y in plain_batches(
+            images, labels, batch_size=self._settings.eval_batch_size, dtype=self._dtype
+        ):
+            with self._arithmetic():
+                logits = network.logits(x.contiguous(memory_format=torch.channels_last))
+            answers = y.expand(len(stack.slots), -1)
+            sums[0] += functional.cross_entropy(
+                logits.transpose(1, 2), answers, reduction="none"
+            ).sum(1)
+            sums[1] += (logits.argmax(-1) != answers).sum(1)
+        sums[1] *= 100.0
+        return sums / len(labels)
+
+    def _report(self, trial: _Trial, table: Sequence[Sequence[float]], seconds: float) -> EpochReport:
+        metrics: dict[str, float] = {}
+        for node in trial.graph.nodes:
+            values = (row[node - 1] for row in table)
+            names = (f"{node}/train_loss", f"{node}/val_loss", f"{node}/val_error")
+            metrics.update(zip(names, values, strict=True))
+        batches = self._data.batches
+        metrics["seconds"] = seconds
+        metrics["images_per_s"] = batches.iterations_per_epoch * batches.batch_size / max(seconds, 1e-9)
+        message = _divergence(trial, metrics)
+        state = MemberState.RUNNING
+        if message:
+            state = MemberState.DIVERGED
+        elif trial.epoch >= self._settings.epochs:
+            state = MemberState.COMPLETE
+        return EpochReport(
+            number=trial.number, epoch=trial.epoch, state=state, metrics=metrics, message=message
+        )
+
+    def _rates(self, stack: NetworkStack) -> Tensor:
+        epochs = {trial.number: trial.epoch for trial in self._trials}
+        return stack.spread([self._settings.rate(epochs[slot.trial]) for slot in stack.slots])
+
+    def _arithmetic(self) -> AbstractContextManager[object]:
+        enabled = self._settings.precision is Precision.BFLOAT16
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    # Members and slots
+
+    def _trial(self, member: Member) -> _Trial:
+        graph = self._settings.graph(member.configuration)
+        channels, classes = self._data.batches.shape[0], self._data.classes
+        architectures = {
+            node: self._settings.architecture(graph.models[node - 1], channels=channels, classes=classes)
+            for node in graph.nodes
+        }
+        return _Trial(member, graph, architectures)
+
+    def _build(self) -> list[NetworkStack]:
+        """Make every node of every trial and stack them by architecture, the trained ones first."""
+        slots: dict[tuple[bool, Architecture], list[tuple[Slot, NodeState]]] = {}
+        for trial in self._trials:
+            states = self._states(trial)
+            for node in trial.graph.nodes:
+                key = (node in trial.graph.frozen_nodes(), trial.architectures[node])
+                slots.setdefault(key, []).append((Slot(trial.number, node), states[node]))
+        return [
+            NetworkStack(
+                architecture,
+                [slot for slot, _ in filled],
+                [state for _, state in filled],
+                trained=not frozen,
+                device=self._device,
+                dtype=self._dtype,
+            )
+            for (frozen, architecture), filled in sorted(slots.items(), key=lambda item: item[0][0])
+        ]
+
+    def _states(self, trial: _Trial) -> Mapping[int, NodeState]:
+        """Return every node's tensors: from the checkpoint, a teacher's file, or drawn anew."""
+        member = trial.member
+        if member.checkpoint is not None:
+            checkpoint = load_checkpoint(member.checkpoint, self._identity(member), trial.architectures)
+            trial.epoch = checkpoint.epoch
+            return checkpoint.nodes
+        frozen = trial.graph.frozen_nodes()
+        return {
+            node: _teacher(trial, node) if node in frozen else _fresh(member, node, architecture)
+            for node, architecture in trial.architectures.items()
+        }
+
+    def _identity(self, member: Member) -> Mapping[str, Any]:
+        return {
+            "settings": self._settings.to_mapping(),
+            "configuration": dict(member.configuration),
+            "seed": member.seed,
+        }
+
+    def _state(self, slot: Slot) -> NodeState:
+        return next(running.stack.state(slot) for running in self._stacks if slot in running.stack.slots)
+
+    def _active(self, number: int) -> _Trial:
+        for trial in self._trials:
+            if trial.number == number:
+                return trial
+        raise UsageError(f"trial {number} does not train in this pack", f"Those that do: {list(self.active)}.")
+
+    def _keep_outputs(self, reports: Sequence[EpochReport]) -> None:
+        for trial, report in zip(self._trials, reports, strict=True):
+            if report.state is MemberState.COMPLETE:
+                state = self._state(Slot(trial.number, TARGET))
+                on_cpu = {name: tensor.cpu() for name, tensor in state.tensors.items()}
+                self._finished[trial.number] = trial.architectures[TARGET], NodeState(on_cpu)
+
+    def _remove(self, numbers: frozenset[int]) -> None:
+        if numbers:
+            self._trials = [trial for trial in self._trials if trial.number not in numbers]
+            kept = [running.stack.without(numbers) for running in self._stacks]
+            self._place([stack for stack in kept if stack is not None])
+
+    def _place(self, stacks: Sequence[NetworkStack]) -> None:
+        """Work out where each stack's slots stand among the pack's nodes, and the other way round."""
+        index = {trial.number: position for position, trial in enumerate(self._trials)}
+        nodes = len(self._trials[0].graph.models) if self._trials else 0
+        self._stacks = []
+        order: list[int] = []
+        for stack in stacks:
+            owners = [index[slot.trial] for slot in stack.slots]
+            places = [index[slot.trial] * nodes + slot.node - 1 for slot in stack.slots]
+            order += places
+            self._stacks.append(_Running(stack, self._index(owners), self._index(places)))
+        self._order = self._index(np.argsort(order).tolist())
+
+    def _index(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def _fresh(member: Member, node: int, architecture: Architecture) -> NodeState:
+    rng = np.random.default_rng(derive_seed(member.seed, "node", node))
+    return NodeState(initial_tensors(architecture, rng))
+
+
+def _teacher(trial: _Trial, node: int) -> NodeState:
+    model = trial.graph.models[node - 1]
+    path = trial.member.inputs.get(f"teacher:{model}")
+    if path is None:
+        raise FileError(
+            f"trial {trial.number}: node {node} is a frozen {model}, and no weights are given for it",
+            f"Train {model} with the label alone first, and give its weights as the input 'teacher:{model}'.",
+        )
+    return NodeState(load_weights(path, trial.architectures[node]))
+
+
+def _divergence(trial: _Trial, metrics: Mapping[str, float]) -> str:
+    """Say which node's loss is not finite, if the target can be reached from it."""
+    for node in reaching_nodes(trial.graph):
+        for name in ("train_loss", "val_loss"):
+            value = metrics[f"{node}/{name}"]
+            if not np.isfinite(value):
+                model = trial.graph.models[node - 1]
+                what = "training" if name == "train_loss" else "validation"
+                return f"the {what} loss of node {node} ({model}) is {value} at epoch {trial.epoch}"
+    return ""

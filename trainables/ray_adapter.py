@@ -1,0 +1,136 @@
+"""The thin `ray.tune.Trainable` around a pack: one Ray trial hosts one pack, one step is one epoch.
+
+The actor is reused for pack after pack. An exception of a pack ends that pack and travels back as text in the result:
+the actor lives on, and the driver decides what becomes of the members. Only this module and the runner import Ray.
+"""
+
+from __future__ import annotations
+
+import gc
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from kdsearch.trainables.protocol import EpochReport, Member, MemberState, Pack
+from kdsearch.trainables.registry import trainable_kind
+
+
+def describe_member(member: Member) -> dict[str, Any]:
+    """A member as plain data for Ray Tune's configuration."""
+    return {
+        "number": member.number,
+        "seed": member.seed,
+        "configuration": dict(member.configuration),
+        "checkpoint": None if member.checkpoint is None else str(member.checkpoint),
+        "inputs": {role: str(path) for role, path in member.inputs.items()},
+    }
+
+
+def read_member(data: Mapping[str, Any]) -> Member:
+    """The inverse of `describe_member`."""
+    return Member(
+        number=data["number"],
+        seed=data["seed"],
+        configuration=data["configuration"],
+        checkpoint=None if data["checkpoint"] is None else Path(data["checkpoint"]),
+        inputs={role: Path(path) for role, path in data["inputs"].items()},
+    )
+
+
+class PackTrainable(tune.Trainable):  # type: ignore[misc]
+    """Hosts the pack that `config["job"]` describes.
+
+    job: `id`, `kind`, `settings`, `members`, `data_root`, `device`, `threads`, `checkpoints` (folder or None),
+    `checkpoint_every` (epochs), `outputs` (member number -> path that gets its weights when it is complete).
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Remember the job; the pack is built in the first step, where its errors can be reported."""
+        self._job: dict[str, Any] = config["job"]
+        self._pack: Pack | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next job in the same process; nothing of the last one stays."""
+        self._release()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch of the pack, or what went wrong in it."""
+        started = time.perf_counter()
+        try:
+            if self._pack is None:
+                self._pack = self._build()
+            reports = self._pack.run_epoch()
+            self._keep(self._pack, reports)
+        except Exception as error:  # noqa: BLE001 the driver must learn of whatever a pack raises
+            self._release()
+            return self._result([], done=True, started=started, failure=_told(error))
+        return self._result(reports, done=not self._pack.active, started=started, failure=None)
+
+    def cleanup(self) -> None:
+        """Free the pack."""
+        self._release()
+
+    def _build(self) -> Pack:
+        job = self._job
+        if "torch" in sys.modules or job["kind"] != "constant":
+            import torch  # noqa: PLC0415 only workers that train pay for it
+
+            torch.set_num_threads(job["threads"])
+        return trainable_kind(job["kind"]).make_pack(
+            job["settings"],
+            [read_member(member) for member in job["members"]],
+            data_root=None if job["data_root"] is None else Path(job["data_root"]),
+            device=job["device"],
+        )
+
+    def _keep(self, pack: Pack, reports: Sequence[EpochReport]) -> None:
+        """Write the outputs that others wait for, and checkpoints."""
+        outputs: Mapping[str, str] = self._job["outputs"]
+        for report in reports:
+            path = outputs.get(str(report.number))
+            if report.state is MemberState.COMPLETE and path is not None:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                pack.save_output(report.number, Path(path))
+        every, folder = self._job["checkpoint_every"], self._job["checkpoints"]
+        if not every or folder is None:
+            return
+        for report in reports:
+            if report.state is MemberState.RUNNING and report.epoch % every == 0:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                pack.save(report.number, Path(folder) / f"{report.number}.pt")
+
+    def _result(
+        self, reports: Sequence[EpochReport], *, done: bool, started: float, failure: str | None
+    ) -> dict[str, Any]:
+        return {
+            "job": self._job["id"],
+            "host": platform.node(),
+            "reports": [(r.number, r.epoch, str(r.state), dict(r.metrics), r.message) for r in reports],
+            "pack_seconds": time.perf_counter() - started,
+            "failure": failure,
+            "done": done,
+        }
+
+    def _release(self) -> None:
+        if self._pack is None:
+            return
+        self._pack = None
+        gc.collect()
+        if "torch" in sys.modules:
+            torch = sys.modules["torch"]
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def _told(error: BaseException) -> str:
+    """The error's message first, then where it came from."""
+    frames = "".join(traceback.format_exception(error))
+    return f"{type(error).__name__}: {error}\n{frames}"
