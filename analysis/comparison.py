@@ -49,7 +49,8 @@ def _welch(x: Clusters, y: Clusters, alpha: float, scale: float) -> Difference:
     variance = sum(parts)
     if variance == 0:
         point = scale * value
-        p = 1.0 if value == 0 else permutation_floor(x.count, y.count)
+        same = math.isclose(x.mean, y.mean, rel_tol=1e-12)
+        p = 1.0 if same else permutation_floor(x.count, y.count)
         return Difference(point, 0.0, math.inf, point, point, p)
     df = variance**2 / (parts[0] ** 2 / (x.count - 1) + parts[1] ** 2 / (y.count - 1))
     error = math.sqrt(variance)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,6 +36,7 @@ PALETTE = {
     "series-3": "#009e73",
     "series-4": "#cc79a7",
     "series-5": "#e69f00",
+    "series-6": "#6b4c9a",
     "series-last": "#d55e00",
     "gate-through": "#0f6fae",
     "gate-linear": "#c9560b",
@@ -76,7 +77,7 @@ _RC = {
     "legend.frameon": False,
     "legend.fontsize": 9.5,
 }
-PNG_DPI = 160
+PNG_DPI = 150
 _MAX_TICKS = 6
 
 
@@ -106,7 +107,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def series_colours(n: int) -> list[str]:
     """n colours for an ordered series: grey for where it starts, vermilion for where it ends."""
-    middle = [PALETTE[f"series-{i}"] for i in range(1, 6)]
+    middle = [PALETTE[f"series-{i}"] for i in range(1, 7)]
     if n == 1:
         return [PALETTE["series-last"]]
     inner = [middle[i % len(middle)] for i in range(n - 2)]
@@ -128,6 +129,8 @@ def plain_axes(axes: Axes, *, xlabel: str = "", ylabel: str = "", grid: str = "b
 
 def finish(figure: Figure, stem: str, description: str) -> Drawing:
     """Render to SVG (deterministic: same figure, same bytes) and PNG; call inside `figure_style`."""
+    figure.draw_without_rendering()  # lay out once,
+    figure.set_layout_engine("none")  # not again for each format
     vector = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": stem}):
         figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": "kdsearch", "Title": description})
@@ -162,22 +165,3 @@ def inline_svg(drawing: Drawing, label_id: str) -> str:
         svg = svg.replace(colour, f"var(--{name})")
     return svg.replace("<svg", f'<svg role="img" aria-labelledby="{label_id}"', 1)
 
-
-def direct_labels(positions: Sequence[float], gap: float) -> list[float]:
-    """Move label positions apart, keeping their order, until neighbours are `gap` away; the middle stays put."""
-    order = sorted(range(len(positions)), key=lambda i: positions[i])
-    placed = [positions[i] for i in order]
-    for _ in range(50):
-        moved = False
-        for i in range(len(placed) - 1):
-            short = gap - (placed[i + 1] - placed[i])
-            if short > gap * 1e-6:
-                placed[i] -= short / 2
-                placed[i + 1] += short / 2
-                moved = True
-        if not moved:
-            break
-    result = [0.0] * len(positions)
-    for position, i in zip(placed, order, strict=True):
-        result[i] = position
-    return result

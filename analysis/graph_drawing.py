@@ -10,10 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
+from matplotlib.path import Path
+from numpy.typing import ArrayLike, NDArray
 
 from kdsearch.analysis.figure_style import FAINT, INK, MUTED, PALETTE, PAPER, TARGET, new_figure
 from kdsearch.spaces import Gate, Graph, KtgSpace
@@ -33,10 +36,13 @@ _RING = 1.42
 _RING_STEP = 0.16  # wider for each auxiliary node beyond two
 _PAIR_BEND = 0.2
 _AVOID_BEND = 0.42
-_SHRINK = 3.0  # points between an arrow's end and its node
+_GAP = 0.045  # between an arrow's end and its node
+_SAMPLES = 401  # points at which a curve is tried when it is cut off
 _PLANAR = 2  # up to so many auxiliary nodes no edges cross
 _MARGIN = _NODE_RADIUS + 0.1
 _LONGEST_MODEL = 11
+_LINEAGE_COLUMNS = 4
+_SMALL = 0.8  # size of text where several graphs stand side by side
 _MODELS = "auxiliary models"
 
 
@@ -148,14 +154,18 @@ def draw_lineage(spaces: Sequence[KtgSpace], captions: Sequence[str]) -> Figure:
 
     `captions`: one line for each space, below its letter. Call inside `figure_style`.
     """
-    figure = new_figure(2.75 * len(spaces), 3.6)
-    grid = figure.subplots(1, len(spaces), squeeze=False)[0]
-    for axes, space, caption in zip(grid, spaces, captions, strict=True):
+    columns = min(len(spaces), _LINEAGE_COLUMNS)
+    rows = -(-len(spaces) // columns)
+    figure = new_figure(max(2.1 * columns, 4.2), 2.45 * rows + 0.35)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid[len(spaces) :]:
+        axes.axis("off")
+    for axes, space, caption in zip(grid, spaces, captions, strict=False):
         _draw_space(axes, space, caption)
     figure.legend(
         handles=[
-            Line2D([], [], color=MUTED, linewidth=1.2, alpha=0.6, label="open: any gate, any model"),
-            Line2D([], [], color=TARGET, linewidth=2.2, label="fixed (line style: the gate)"),
+            Line2D([], [], color=MUTED, linewidth=1.2, alpha=0.6, label="open"),
+            Line2D([], [], color=TARGET, linewidth=2.2, label="fixed (the line tells the gate)"),
         ],
         loc="outside lower center",
         ncols=2,
@@ -174,12 +184,10 @@ def _draw_space(axes: Axes, space: KtgSpace, caption: str) -> None:
     count = int(spec["auxiliary"]["count"])
     fixed: dict[str, tuple[str, ...]] = {r.group: r.values for r in space.restrictions if r.mode == "equals"}
     models = fixed.get(_MODELS)
-    nodes = {1: NodeLook(lines=("target", short_model(spec["target"])), outline=INK)}
+    nodes = {1: NodeLook(lines=("target",), outline=INK)}
     for i in range(count):
-        same = models is not None and len(set(models)) == 1
-        name = short_model(models[i]) if models else "any model"
         nodes[2 + i] = NodeLook(
-            lines=(f"node {2 + i}" if same or not models else "one is", name),
+            lines=(short_model(models[i]) if models else "any",),
             outline=TARGET if models else MUTED,
             width=2.2 if models else 1.2,
         )
@@ -189,7 +197,7 @@ def _draw_space(axes: Axes, space: KtgSpace, caption: str) -> None:
         for source in ("label", *range(1, count + 2))
         if source != target
     ]
-    _draw(axes, nodes, [edge for edge in edges if edge is not None], space.name or "")
+    _draw(axes, nodes, [edge for edge in edges if edge is not None], space.name or "", size=_SMALL)
     axes.text(0.5, 0.0, caption, transform=axes.transAxes, ha="center", va="top", fontsize=9, color=MUTED)
 
 
@@ -211,22 +219,21 @@ def _space_edge(source: Source, target: int, values: tuple[str, ...] | None) -> 
     return EdgeLook(source=source, target=target, colour=TARGET, dashes=dashes, width=2.2)
 
 
-def _draw(axes: Axes, nodes: Mapping[int, NodeLook], edges: Sequence[EdgeLook], title: str) -> None:
+def _draw(
+    axes: Axes, nodes: Mapping[int, NodeLook], edges: Sequence[EdgeLook], title: str, size: float = 1.0
+) -> None:
     places = positions(len(nodes) - 1)
-    patches = {node: _node_patch(places[node], look) for node, look in nodes.items()}
-    box = _label_patch(places["label"])
     present = {(edge.source, edge.target) for edge in edges}
     for edge in edges:
         paired = (edge.target, edge.source) in present
-        start = box if edge.source == "label" else patches[int(edge.source)]
-        bend = _bend(places, edge, paired=paired)
-        for patch in _arrow(places, edge, bend, start, patches[edge.target]):
+        for patch in _arrow(places, edge, _bend(places, edge, paired=paired)):
             axes.add_patch(patch)
-    for patch in (box, *patches.values()):
-        axes.add_patch(patch)
-    axes.text(*places["label"], "Label", ha="center", va="center", fontsize=9.5, zorder=4)
+    axes.add_patch(_label_patch(places["label"]))
     for node, look in nodes.items():
-        _write_node(axes, places[node], look)
+        axes.add_patch(_node_patch(places[node], look))
+    axes.text(*places["label"], "Label", ha="center", va="center", fontsize=9.5 * size, zorder=4)
+    for node, look in nodes.items():
+        _write_node(axes, places[node], look, size)
     xs, ys = zip(*places.values(), strict=True)
     side = max(*map(abs, xs), 1.0) + _MARGIN
     axes.set_xlim(-side, side)
@@ -253,32 +260,54 @@ def _bend(places: Mapping[Source, Point], edge: EdgeLook, *, paired: bool) -> fl
     return _PAIR_BEND if paired else 0.0
 
 
-def _arrow(
-    places: Mapping[Source, Point], edge: EdgeLook, bend: float, start: Patch, end: Patch
-) -> tuple[FancyArrowPatch, FancyArrowPatch]:
-    """A dashed or solid shaft and a whole head: dashes would tear the head's outline."""
+def _arrow(places: Mapping[Source, Point], edge: EdgeLook, bend: float) -> tuple[PathPatch, Polygon]:
+    """The shaft, a quadratic Bézier curve cut off at the outlines of its ends, and the head as a filled triangle."""
+    start, end = np.array(places[edge.source]), np.array(places[edge.target])
+    across = np.array([end[1] - start[1], start[0] - end[0]])  # to the right, as long as the edge
+    corners = np.array([start, (start + end) / 2 + bend * across, end])
+    t = np.linspace(0.0, 1.0, _SAMPLES)
+    points = _bezier(corners, t, t)
+    leaves = t[np.argmax(_outside(points - start, edge.source == "label"))]
+    arrives = t[_SAMPLES - 1 - np.argmax(_outside(points - end, box=False)[::-1])]
+    tip = _bezier(corners, arrives, arrives)
+    length, half_width = 0.085 + 0.022 * edge.width, 0.03 + 0.012 * edge.width
+    before = np.linalg.norm(points - tip, axis=1) >= length
+    neck_at = t[np.flatnonzero(before & (t < arrives))[-1]]
+    neck = _bezier(corners, neck_at, neck_at)
+    shaft = np.array([_bezier(corners, leaves, leaves), _bezier(corners, leaves, neck_at), neck])
+    side = np.array([-(tip - neck)[1], (tip - neck)[0]]) * half_width / np.linalg.norm(tip - neck)
+    line = PathPatch(
+        Path(shaft, [Path.MOVETO, Path.CURVE3, Path.CURVE3]),
+        facecolor="none",
+        edgecolor=edge.colour,
+        linestyle=edge.dashes,
+        linewidth=edge.width,
+        alpha=edge.alpha,
+        capstyle="butt",
+        zorder=2,
+    )
+    return line, Polygon(
+        [tip, neck + side, neck - side], facecolor=edge.colour, edgecolor="none", alpha=edge.alpha, zorder=2
+    )
 
-    def patch(style: str, line_width: float, shrink: float) -> FancyArrowPatch:
-        return FancyArrowPatch(
-            places[edge.source],
-            places[edge.target],
-            connectionstyle=f"arc3,rad={bend}",
-            patchA=start,
-            patchB=end,
-            shrinkA=_SHRINK,
-            shrinkB=shrink,
-            arrowstyle=style,
-            color=edge.colour,
-            linestyle=edge.dashes if line_width else "-",
-            linewidth=line_width,
-            alpha=edge.alpha,
-            capstyle="butt",
-            zorder=2,
-        )
 
-    size = 4.5 + edge.width
-    head = patch(f"-|>,head_length={size},head_width={0.45 * size}", 0.0, _SHRINK)
-    return patch("-", edge.width, _SHRINK + 0.8 * size), head
+def _bezier(corners: NDArray[np.float64], u: ArrayLike, v: ArrayLike) -> NDArray[np.float64]:
+    """The blossom of a quadratic Bézier curve with corners [3, 2]: its points at u = v, the corner between u and v."""
+    first, second = np.asarray(u)[..., None], np.asarray(v)[..., None]
+    blossom: NDArray[np.float64] = (
+        (1 - first) * (1 - second) * corners[0]
+        + ((1 - first) * second + first * (1 - second)) * corners[1]
+        + first * second * corners[2]
+    )
+    return blossom
+
+
+def _outside(offsets: NDArray[np.float64], box: bool) -> NDArray[np.bool_]:  # noqa: FBT001 - a shape
+    """Which offsets [n, 2] from the middle of the label's box or of a node lie outside it, with a small gap."""
+    if box:
+        half = np.array(_LABEL_HALF) + _GAP
+        return np.asarray((np.abs(offsets) > half).any(axis=1))
+    return np.asarray(np.linalg.norm(offsets, axis=1) > _NODE_RADIUS + _GAP)
 
 
 def _node_patch(place: Point, look: NodeLook) -> Circle:
@@ -307,8 +336,8 @@ def _label_patch(place: Point) -> FancyBboxPatch:
     )
 
 
-def _write_node(axes: Axes, place: Point, look: NodeLook) -> None:
-    """Lines of text around the middle of a node; the second one (the model) is bold."""
+def _write_node(axes: Axes, place: Point, look: NodeLook, size: float) -> None:
+    """Lines of text around the middle of a node; of several the second one (the model) is bold."""
     step = 0.185
     top = place[1] + step * (len(look.lines) - 1) / 2
     for i, line in enumerate(look.lines):
@@ -318,7 +347,7 @@ def _write_node(axes: Axes, place: Point, look: NodeLook) -> None:
             line,
             ha="center",
             va="center",
-            fontsize=8 if i != 1 else 8.5,
+            fontsize=(8 if i != 1 else 8.5) * size,
             fontweight="bold" if i == 1 else "normal",
             color=look.ink,
             zorder=4,

@@ -149,11 +149,11 @@ def permutation_p_values(
 
     Every group and every rest must hold at least two trials. p = 1 where all scores of the pool are equal.
     """
-    part = pool.sums(members)
-    observed = np.abs(pool.statistic(part))
-    sizes = np.minimum(part.count, pool.size - part.count).astype(int)
+    inside = members.sum(axis=1)
+    sizes = np.minimum(inside, pool.size - inside)
     if sizes.size and sizes.min() < 2:  # noqa: PLR2004 - a spread needs two
         raise StatisticsError("a studentised test needs at least two trials on each side")
+    observed = np.abs(pool.statistic(pool.sums(members)))
     p = np.empty(len(sizes))
     few = np.array([math.comb(pool.size, int(k)) <= resamples for k in sizes], dtype=bool)
     for k in np.unique(sizes[few]):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
 from kdsearch.analysis.edf import Band, Edf, edf
 from kdsearch.analysis.figure_style import (
@@ -29,20 +29,23 @@ from kdsearch.analysis.frames import Floats
 from kdsearch.analysis.results import LowestError, SpaceResult
 
 _WIDTH = 7.6
-_VIEW = 0.985  # share of the draws of the worst space that the error axis shows at least
+_REACH = 2.0
+_COLOURS = 6
+_LOG_FROM = 8  # curves whose values span such a factor get a logarithmic axis
+_FIRST_READ = 4  # draws from which on the lowest error must be on the page
 _ERROR_AXIS = "validation error (%)"
 _SHARE_AXIS = "share of draws with a lower error"
 
 
-def plot_edfs(curves: Sequence[tuple[str, Edf, Band | None]], *, diverged_error: float) -> Figure:
+def plot_edfs(curves: Sequence[tuple[str, Edf, Band | None]]) -> Figure:
     """EDFs with simultaneous bands as exact steps (right half of Fig. 1).
 
-    `curves`: label, EDF and band of each space, from the first to the last. Errors at `diverged_error` that lie far
-    out are left of the axis' end only if nothing else is there; a note in the figure counts what lies beyond.
+    `curves`: label, EDF and band of each space, from the first to the last. The axis shows the bulk of every space;
+    a note in the figure counts the draws that lie beyond it, such as diverged ones.
     """
     figure = new_figure(_WIDTH, 4.3)
     axes = figure.add_subplot()
-    low, high = _error_range([curve for _, curve, _ in curves], diverged_error)
+    low, high = _error_range([curve for _, curve, _ in curves])
     emphasis = len(curves) - 1
     for i, ((label, curve, band), colour) in enumerate(zip(curves, series_colours(len(curves)), strict=True)):
         if band is not None:
@@ -85,15 +88,14 @@ def _draw_band(axes: Axes, curve: Edf, band: Band, colour: str, limits: tuple[fl
     )
 
 
-def _error_range(curves: Sequence[Edf], diverged_error: float) -> tuple[float, float]:
-    """Show the bulk of every space; a tail of a few per cent, and diverged trials, may lie beyond."""
+def _error_range(curves: Sequence[Edf]) -> tuple[float, float]:
+    """From the lowest error to the end of the bulk: errors up to three times as far out as the third quartile."""
     lowest = min(float(curve.errors[0]) for curve in curves)
-    bulk = []
+    highest = lowest
     for curve in curves:
-        inside = curve.errors < diverged_error
-        enough = curve.f_at_or_below >= _VIEW * (curve.f_at_or_below[inside][-1] if inside.any() else 1.0)
-        bulk.append(float(curve.errors[enough.argmax()]))
-    highest = max(bulk)
+        start, quartile = float(curve.errors[0]), curve.quantile(0.75)
+        inside = curve.errors[curve.errors <= quartile + _REACH * (quartile - start)]
+        highest = max(highest, float(inside[-1]))
     margin = max(0.04 * (highest - lowest), 0.05)
     return max(0.0, lowest - margin), min(100.0, highest + margin)
 
@@ -118,7 +120,7 @@ def plot_conditions(result: SpaceResult) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     drawn = result.population
     whole = edf(drawn.errors, drawn.weights)
-    low, high = _error_range([whole], 100.0)
+    low, high = _error_range([whole])
     for axes, group in zip(panels, groups, strict=False):
         _plot_group(axes, result, group, (low, high))
         axes.set_xlim(low, high)
@@ -133,7 +135,7 @@ def plot_conditions(result: SpaceResult) -> Figure:
 def _plot_group(axes: Axes, result: SpaceResult, group: str, limits: tuple[float, float]) -> None:
     drawn, labels = result.population, np.asarray(result.labels[group])
     rows = [row for row in result.conditions if row.group == group and row.n]
-    colours = [PALETTE[f"series-{1 + i % 5}"] for i in range(len(rows))]
+    colours = [PALETTE[f"series-{1 + i % _COLOURS}"] for i in range(len(rows))]
     for i, (row, colour) in enumerate(zip(rows, colours, strict=True)):
         mask = labels == row.value
         chosen = result.chosen(row)
@@ -146,7 +148,7 @@ def _plot_group(axes: Axes, result: SpaceResult, group: str, limits: tuple[float
             zorder=4 if chosen else 2,
         )
     plain_axes(axes)
-    axes.set_title(group)
+    axes.set_title(group.replace("->", " → "))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="lower right", fontsize=7.5, handlelength=2.4, labelspacing=0.25, borderpad=0.1)
 
@@ -168,7 +170,11 @@ def plot_lowest(lowest: Sequence[LowestError], labels: Sequence[str]) -> Figure:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlim(1, max(shown, 2))
-    plain_axes(axes, xlabel="graphs or configurations drawn at random", ylabel="lowest validation error so far (%)")
+    if shown > 2 * _FIRST_READ:  # before, a single diverged draw may dominate
+        top = max(float((one.mean + one.spread)[_FIRST_READ - 1]) for one in lowest)
+        bottom = min(one.best for one in lowest)
+        axes.set_ylim(max(0.0, bottom - 0.08 * (top - bottom)), top + 0.05 * (top - bottom))
+    plain_axes(axes, xlabel="draws at random", ylabel="lowest validation error so far (%)")
     axes.legend(loc="upper right")
     return figure
 
@@ -193,8 +199,16 @@ def plot_curves(panels: Sequence[tuple[str, Sequence[tuple[str, pd.DataFrame, st
         plain_axes(axes, xlabel="epoch")
         axes.set_title(title)
         axes.legend(loc="upper right", fontsize=8.5, handlelength=2.8)
+    values = np.concatenate([rows["value"].to_numpy() for _, lines in panels for _, rows, _ in lines])
+    if values.min() > 0 and values.max() > _LOG_FROM * values.min():
+        grid[0].set_yscale("log")  # shared by the panels; late differences are small beside the first epochs
+        for axes in grid:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        grid[0].set_ylim(bottom=0)
     grid[0].set_ylabel(_ERROR_AXIS)
-    grid[0].set_ylim(bottom=0)
     return figure
 
 

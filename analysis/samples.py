@@ -9,8 +9,8 @@ weights of one it is exactly s/sqrt(n).
 
 It is right when trials are independent, and on the safe side for the share of the variance that the
 configuration alone explains, because two draws of one configuration are then independent draws that agree.
-Simulated (1,000 samples of 200 draws from 500 classes, each trained once): ratio of mean estimated to true
-standard error 1.00 when the error is all training noise, 1.18 when the class fixes it.
+Simulated (4,000 samples of 200 draws from 500 classes, each trained once): mean estimated over true standard
+error 1.01 when the error is all training noise, 1.17 when the class fixes it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from kdsearch.spaces.errors import UsageError
 
 Floats = NDArray[np.float64]
+
+_ROUNDING = 1e-12  # means of clusters that differ by less, relatively, are equal
 
 
 class StatisticsError(UsageError):
@@ -91,6 +93,9 @@ class Clusters:
     @property
     def influence(self) -> Floats:
         """How far each cluster pulls the mean, [G], summing to 0: W_g (mean_g - mean) / sum W."""
+        means = self.totals / self.weights
+        if np.ptp(means) <= _ROUNDING * np.abs(means).max():
+            return np.zeros(self.count)
         pulls: Floats = (self.totals - self.mean * self.weights) / self.weights.sum()
         return pulls
 

@@ -54,7 +54,7 @@ def skewness_corrected_p(
     parts = one.variance, two.variance
     variance = sum(parts)
     if variance == 0:
-        return 1.0 if one.mean == two.mean else permutation_floor(one.count, two.count)
+        return 1.0 if math.isclose(one.mean, two.mean, rel_tol=1e-12) else permutation_floor(one.count, two.count)
     t = (one.mean - two.mean) / math.sqrt(variance)
     df = variance**2 / (parts[0] ** 2 / (one.count - 1) + parts[1] ** 2 / (two.count - 1))
     residuals = np.concatenate([scores[0] - one.mean, scores[1] - two.mean])

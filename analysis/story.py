@@ -10,8 +10,9 @@ from kdsearch.analysis.best import BestConfiguration
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.confirmation import Confirmation
 from kdsearch.analysis.frames import UNLUCKY
+from kdsearch.analysis.record import DecisionRecord
 from kdsearch.analysis.results import SpaceResult, SweepResult
-from kdsearch.analysis.wording import count, interval, listed, p_value, percent, plural
+from kdsearch.analysis.wording import arrow, count, interval, listed, p_value, percent, plural
 
 _LARGEST_DENOMINATOR = 12
 _POLICIES = {
@@ -48,9 +49,9 @@ def headline(result: SweepResult) -> Markup:
             "<b>{}</b> in {}."
         ).format(
             plural(len(estimated) - 1, "step"),
-            count(first.record.counts["valid_classes"]),
+            count(first.record.counts["classes"]),
             thing(result),
-            count(last.record.counts["valid_classes"]),
+            count(last.record.counts["classes"]),
             percent(first.auc),
             first.name,
             percent(last.auc),
@@ -100,13 +101,13 @@ def _trainings(best: BestConfiguration) -> str:
 
 
 def chapter(result: SweepResult, space: SpaceResult) -> list[Markup]:
-    """What happened in one space: how it came about, what was drawn, whether it held, what was decided."""
-    sentences = [_arrival(result, space), _drawn(result, space)]
+    """What happened in one space, a paragraph each: how it came about, whether the choice held, what was decided."""
+    paragraphs = [Markup(" ").join([_arrival(result, space), _drawn(result, space)])]
     if space.confirmation is not None and space.confirmation.fresh_auc is not None:
-        sentences.append(_confirmed(space, space.confirmation))
+        paragraphs.append(_confirmed(space, space.confirmation))
     if space.decision is not None:
-        sentences += _decided(space)
-    return [sentence for sentence in sentences if sentence]
+        paragraphs += _decided(space, space.decision)
+    return paragraphs
 
 
 def _arrival(result: SweepResult, space: SpaceResult) -> Markup:
@@ -121,7 +122,7 @@ def _arrival(result: SweepResult, space: SpaceResult) -> Markup:
     if space.record.parent is None:
         return Markup("The search began with <b>{}</b>: {}.").format(space.name, encodings)
     return Markup("Fixing <i>{}</i> left <b>{}</b>: {}{}.").format(
-        space.record.restriction, space.name, encodings, _share(result, space)
+        arrow(space.record.restriction or "a condition"), space.name, encodings, _share(result, space)
     )
 
 
@@ -173,7 +174,7 @@ def _confirmed(space: SpaceResult, again: Confirmation) -> Markup:
     where = "above" if gap < 0 else "below"
     verdict = "the choice held on draws that it had not seen"
     if again.holds is False:
-        verdict = "the value it was chosen on was too good, as winners' values tend to be"
+        verdict = "the value it was chosen on was too good, as winners’ values tend to be"
     limits = f" {interval(again.interval.low, again.interval.high)}" if again.interval else ""
     return Markup("On <b>{}</b> from {} the AUC is {}{}, {} points {} the {} that it was chosen on: {}.").format(
         plural(again.fresh_n, "fresh draw"),
@@ -187,27 +188,23 @@ def _confirmed(space: SpaceResult, again: Confirmation) -> Markup:
     )
 
 
-def _decided(space: SpaceResult) -> list[Markup]:
-    made = space.decision
-    if made is None:
-        return []
-    sentences = [Markup("<q>{}</q>").format(made.reason)]
+def _decided(space: SpaceResult, made: DecisionRecord) -> list[Markup]:
     row = next((row for row in space.conditions if space.chosen(row)), None)
-    if row is not None and row.auc is not None:
-        sentences.append(_evidence(space, row))
-    who = f"Decided by {made.chooser}"
-    looks = f", at look {made.look}" if made.look > 1 else ""
-    sentences.append(
-        Markup("{} on {}{} ({}; level {:.3g}).").format(
-            who, plural(made.draws, "draw"), looks, _POLICIES.get(made.policy, made.policy), made.alpha
-        )
+    evidence = [_evidence(space, row)] if row is not None and row.auc is not None else []
+    source = Markup("<span class=source><q>{}</q> Decided by {} on {}{}; {}, at the level {:.3g}.</span>").format(
+        arrow(made.reason),
+        made.chooser,
+        plural(made.draws, "draw"),
+        f", at look {made.look}" if made.look > 1 else "",
+        _POLICIES.get(made.policy, made.policy),
+        made.alpha,
     )
-    return sentences
+    return [*evidence, source]
 
 
 def _evidence(space: SpaceResult, row: ConditionRow) -> Markup:
     base = Markup("<b>{} = {}</b>: AUC <b>{}</b> on {}").format(
-        row.group, row.value, percent(row.auc), plural(row.n, "draw")
+        arrow(row.group), row.value, percent(row.auc), plural(row.n, "draw")
     )
     if row.difference is None:
         return base + "."

@@ -61,3 +61,8 @@ def moment(when: datetime) -> str:
 def listed(words: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def arrow(name: str) -> str:
+    """`label->target` as people write it: `label → target`."""
+    return str(name).replace("->", " → ")

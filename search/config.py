@@ -95,13 +95,19 @@ class RunSettings(_Section):
     pack: int = Field(16, ge=1, le=1024, description="most trials of one shape that share a program")
     max_concurrent: int | None = Field(None, ge=1, description="packs at a time; default: what fits")
     cpus: float = Field(1.0, gt=0, description="CPU cores of one pack")
-    gpus: float = Field(0.0, ge=0, description="GPUs of one pack; fractions share a GPU")
+    gpus: float | Literal["auto"] = Field(
+        0.0, description="GPUs of one pack; fractions share a GPU; auto: one where there are any"
+    )
     attempts: int = Field(3, ge=1, description="tries of a trial before it is marked failed")
     checkpoint_every: int = Field(0, ge=0, description="epochs between checkpoints; 0: none")
 
     @field_validator("gpus")
     @classmethod
-    def _whole_or_fraction(cls, gpus: float) -> float:
+    def _whole_or_fraction(cls, gpus: float | Literal["auto"]) -> float | Literal["auto"]:
+        if gpus == "auto":
+            return gpus
+        if gpus < 0:
+            raise ValueError("GPUs cannot be negative")
         if gpus > 1 and gpus != int(gpus):
             raise ValueError("more than one GPU must be a whole number")
         return gpus

@@ -102,11 +102,12 @@ class Coordinator:
         concurrency: int,
         clock: Callable[[], datetime],
         host: str,
+        device: str,
         history: Mapping[int, PastTrial] | None = None,
     ) -> None:
         self.sweep, self.searcher, self.tally = sweep, searcher, Tally()
         self._submit, self._folder, self._clock = submit, folder, clock
-        self._concurrency, self._host = concurrency, host
+        self._concurrency, self._host, self._device = concurrency, host, device
         self._kind = trainable_kind(sweep.trainable.kind)
         self._settings = sweep.trainable_settings()
         self._history = dict(history or {})
@@ -309,9 +310,8 @@ class Coordinator:
         self._running[job] = list(numbers)
         for number in numbers:
             self._trials[number].attempt += 1
-        device = "gpu" if self.sweep.run.gpus else "cpu"
         starts = tuple(
-            op.AttemptStart(number=n, n=self._trials[n].attempt, host=self._host, device=device, at=now)
+            op.AttemptStart(number=n, n=self._trials[n].attempt, host=self._host, device=self._device, at=now)
             for n in numbers
         )
         self._submit(op.StartAttempts(self.sweep.name, starts))

@@ -170,6 +170,7 @@ def _run(
                 concurrency=slots.concurrency,
                 clock=launch.clock,
                 host=socket.gethostname(),
+                device="cuda" if slots.gpus_per_pack else "cpu",
                 history=history,
             )
             with display(coordinator) as shown:

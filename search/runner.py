@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from kdsearch.search.coordinator import Coordinator, Idle, Job
 from kdsearch.spaces.errors import KdsearchError, UsageError
@@ -47,7 +47,7 @@ class RayOptions:
 
     address: str | None  # None: a cluster of our own on this machine
     cpus: float
-    gpus: float
+    gpus: float | Literal["auto"]
     max_concurrent: int | None
     data_root: Path | None
 
@@ -57,8 +57,9 @@ class Slots:
     """What fits: packs at a time, and the hardware it was counted on."""
 
     concurrency: int
-    cpus: float
-    gpus: float
+    cpus: float  # cores of the cluster
+    gpus: float  # GPUs of the cluster
+    gpus_per_pack: float
 
 
 @contextlib.contextmanager
@@ -118,26 +119,29 @@ def _slots(options: RayOptions) -> Slots:
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = (sum(node.get(key, 0.0) for node in nodes) for key in ("CPU", "GPU"))
-    fits = sum(_fits(node, options) for node in nodes)
+    wanted = float(gpus > 0) if options.gpus == "auto" else options.gpus
+    fits = sum(_fits(node, options.cpus, wanted) for node in nodes)
     have = f"{cpus:g} CPU cores and {gpus:g} GPUs on {len(nodes)} node{'s' * (len(nodes) != 1)}"
     if fits == 0:
         raise UsageError(
-            f"a pack takes {options.cpus:g} CPU cores and {options.gpus:g} GPUs, and no node has that: {have}",
+            f"a pack takes {options.cpus:g} CPU cores and {wanted:g} GPUs, and no node has that: {have}",
             "Lower run.cpus or run.gpus, for example --set run.gpus=0.",
         )
     if options.max_concurrent is not None and options.max_concurrent > fits:
         raise UsageError(
-            f"{options.max_concurrent} concurrent packs of {options.cpus:g} CPU cores and {options.gpus:g} GPUs "
+            f"{options.max_concurrent} concurrent packs of {options.cpus:g} CPU cores and {wanted:g} GPUs "
             f"do not fit: there are {have}, room for {fits}",
             f"Use --max-concurrent {fits} or fewer.",
         )
-    return Slots(concurrency=options.max_concurrent or fits, cpus=cpus, gpus=gpus)
+    return Slots(
+        concurrency=options.max_concurrent or fits, cpus=cpus, gpus=gpus, gpus_per_pack=wanted
+    )
 
 
-def _fits(node: Mapping[str, float], options: RayOptions) -> int:
-    rooms = [int(node.get("CPU", 0.0) / options.cpus + 1e-9)]
-    if options.gpus:
-        rooms.append(_fractions(node.get("GPU", 0.0), options.gpus))
+def _fits(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    rooms = [int(node.get("CPU", 0.0) / cpus + 1e-9)]
+    if gpus:
+        rooms.append(_fractions(node.get("GPU", 0.0), gpus))
     return min(rooms)
 
 
@@ -214,7 +218,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[key] = value
 
 
-def job_config(job: Job, coordinator: Coordinator, options: RayOptions) -> dict[str, Any]:
+def job_config(job: Job, coordinator: Coordinator, options: RayOptions, slots: Slots) -> dict[str, Any]:
     """What the worker is told, as plain data."""
     from kdsearch.trainables.ray_adapter import describe_member  # noqa: PLC0415 imports Ray
 
@@ -225,7 +229,7 @@ def job_config(job: Job, coordinator: Coordinator, options: RayOptions) -> dict[
         "settings": sweep.trainable_settings(),
         "members": [describe_member(member) for member in job.members],
         "data_root": None if options.data_root is None else str(options.data_root),
-        "device": "cuda" if options.gpus else "cpu",
+        "device": "cuda" if slots.gpus_per_pack else "cpu",
         "threads": max(1, int(options.cpus)),
         "checkpoints": str(coordinator.checkpoints.resolve()),
         "checkpoint_every": sweep.run.checkpoint_every,

@@ -33,9 +33,12 @@ class _Live:
 class _Jobs(_Live, Searcher):  # type: ignore[misc]
     """Hands the coordinator's jobs to Tune; None makes Tune wait for results."""
 
-    def __init__(self, coordinator: Coordinator, options: RayOptions, known: dict[str, int]) -> None:
+    def __init__(
+        self, coordinator: Coordinator, options: RayOptions, slots: Slots, known: dict[str, int]
+    ) -> None:
         super().__init__(metric="pack_seconds", mode="min")
-        self._coordinator, self._options, self._known = coordinator, options, known
+        self._coordinator, self._known = coordinator, known
+        self._options, self._slots = options, slots
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next job's configuration."""
@@ -45,7 +48,7 @@ class _Jobs(_Live, Searcher):  # type: ignore[misc]
         if isinstance(job, Idle):
             return str(Searcher.FINISHED)
         self._known[trial_id] = job.id
-        return {"job": job_config(job, self._coordinator, self._options)}
+        return {"job": job_config(job, self._coordinator, self._options, self._slots)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -106,11 +109,11 @@ def fit(
 ) -> None:
     """Run Tune until the coordinator has nothing left."""
     known: dict[str, int] = {}
-    bundle = {"CPU": options.cpus, **({"GPU": options.gpus} if options.gpus else {})}
+    bundle = {"CPU": options.cpus, **({"GPU": slots.gpus_per_pack} if slots.gpus_per_pack else {})}
     tuner = tune.Tuner(
         tune.with_resources(PackTrainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(
-            search_alg=_Jobs(coordinator, options, known),
+            search_alg=_Jobs(coordinator, options, slots, known),
             num_samples=-1,
             max_concurrent_trials=slots.concurrency,
             reuse_actors=True,

@@ -25,7 +25,10 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 class Forbidden:
     """A combination that no valid configuration has: all parameters active, each with one of its values."""
 
-    values: tuple[tuple[str, tuple[Value, ...]], ...]  # parameter, its values
+    values: tuple[tuple[str, tuple[Value, ...]], ...]  # parameter, its values; sorted by parameter
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(sorted(self.values, key=lambda pair: pair[0])))
 
     @property
     def parameters(self) -> tuple[str, ...]:

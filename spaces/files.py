@@ -26,10 +26,17 @@ def space_from_spec(spec: Mapping[str, Any], *, name: str | None = None, where: 
         UnknownNameError: for an unknown kind, key, gate, group, parameter or value.
         SpaceError: for anything else that is not well formed.
     """
-    kind = reading.mapping(spec, where).get("kind")
+    if "kind" not in reading.mapping(spec, where):
+        raise SpaceError(f"{where} lacks kind", f"Known: {', '.join(KINDS)}.")
+    kind = spec["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
         raise UnknownNameError("kind of space", kind, KINDS, where)
-    return KINDS[kind](spec, name=name, where=where)
+    try:
+        return KINDS[kind](spec, name=name, where=where)
+    except SpaceError as error:
+        if where in error.message:
+            raise
+        raise SpaceError(f"{where}: {error.message}", error.hint) from error
 
 
 def load_space(path: Path | str, *, name: str | None = None) -> DesignSpace:
@@ -56,8 +63,13 @@ def save_space(space: DesignSpace, path: Path | str) -> None:
 
 def dump_space(space: DesignSpace) -> str:
     """Return the space's specification as YAML."""
-    return yaml.safe_dump(
-        space.to_spec(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
+    return yaml.dump(
+        space.to_spec(),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=110,
     )
 
 
@@ -79,7 +91,7 @@ class _Loader(yaml.SafeLoader):
     """The safe loader with the numbers and booleans of YAML 1.2, refusing a key that stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for index, key in enumerate(keys):
             if key in keys[:index]:
                 raise yaml.constructor.ConstructorError(
@@ -88,23 +100,27 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_OWN_TAGS = (
-    "tag:yaml.org,2002:bool",
-    "tag:yaml.org,2002:float",
-    "tag:yaml.org,2002:int",
-    "tag:yaml.org,2002:timestamp",
-)
+def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """Read a whole number: 010 is ten, not eight."""
+    return int(loader.construct_scalar(node))
+
+
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, which puts text in quotes where either version of YAML would take it for something else."""
+
+
+_TAG = "tag:yaml.org,2002:"
+_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+_YAML_1_2 = {  # tag: pattern, first characters; integers come before floats, whose pattern has them too
+    f"{_TAG}bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    f"{_TAG}int": (r"[-+]?[0-9]+", "-+0123456789"),
+    f"{_TAG}float": (_FLOAT, "-+0123456789."),
+}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OWN_TAGS]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in {*_YAML_1_2, f"{_TAG}timestamp"}]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+0123456789.",
-    ),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+for _tag, (_pattern, _first) in _YAML_1_2.items():
+    for _side in (_Loader, _Dumper):
+        _side.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), list(_first))
+_Loader.add_constructor(f"{_TAG}int", _decimal)

@@ -59,13 +59,13 @@ class Group:
     def size(self) -> int:
         """The number of ways to give codes to the members."""
         if self.counts is None:
-            return len(self.allowed) ** len(self.members)
+            return math.prod([len(self.allowed)] * len(self.members))
         return _arrangements(self.counts)
 
     def fixed_points(self, cycles: Sequence[int]) -> int:
         """Return how many ways are constant on each cycle of a permutation of the members."""
         if self.counts is None:
-            return len(self.allowed) ** len(cycles)
+            return math.prod([len(self.allowed)] * len(cycles))
         ways = Counter({self.counts: 1})  # what is left to place -> number of ways to have come there
         for length in cycles:
             step: Counter[tuple[int, ...]] = Counter()
@@ -92,8 +92,10 @@ class Group:
             return 0 if self.counts[code] == len(self.members) else None
         if code not in self.allowed and self.members:
             return None
-        digit = self.allowed.index(code) if self.members else 0
-        return sum(digit * len(self.allowed) ** place for place in range(len(self.members)))
+        rank = 0
+        for _ in self.members:
+            rank = rank * len(self.allowed) + self.allowed.index(code)
+        return rank
 
     def admits(self, codes: Sequence[int]) -> bool:
         """Tell whether the members may have these codes."""

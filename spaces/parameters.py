@@ -26,6 +26,9 @@ class Parameter:
     domain: Domain
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "when", tuple(sorted(self.when, key=lambda pair: pair[0])))
+
     def when_spec(self) -> dict[str, Any]:
         """Return `{when: {parent: value or list, ...}}`, or nothing if it is always active."""
         if not self.when:

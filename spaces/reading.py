@@ -99,16 +99,13 @@ def distinct(entries: Sequence[str], where: str) -> tuple[str, ...]:
 
 def _shown(data: object) -> str:
     """Say what was found where something else was expected."""
-    if data is None:
-        return "empty"
-    kind = {str: "the text", bool: "the boolean", int: "the number", float: "the number"}.get(type(data))
-    if kind is None:
-        kind = (
-            "a mapping"
-            if isinstance(data, Mapping)
-            else "a list"
-            if isinstance(data, Sequence)
-            else "the object"
-        )
-        return kind if kind != "the object" else f"the object {data!r}"
-    return f"{kind} {data!r}"
+    kinds: list[tuple[type | tuple[type, ...], str]] = [
+        (str, f"the text {data!r}"),
+        (bool, f"the boolean {data!r}"),
+        ((int, float), f"the number {data!r}"),
+        (Mapping, "a mapping"),
+        (Sequence, "a list"),
+    ]
+    return next(
+        (shown for kind, shown in kinds if isinstance(data, kind)), "empty" if data is None else repr(data)
+    )

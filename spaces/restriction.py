@@ -29,10 +29,9 @@ class Restriction:
 
     def __post_init__(self) -> None:
         reading.text(self.group, "a restriction's group")
-        if isinstance(self.values, str):
-            raise SpaceError(
-                f"restriction of {self.group}: values are the text {self.values!r}", "Give a tuple."
-            )
+        given: object = self.values
+        if isinstance(given, str):
+            raise SpaceError(f"restriction of {self.group}: values are the text {given!r}", "Give a tuple.")
         if not self.values:
             raise SpaceError(f"restriction of {self.group}: no values are given", "Give at least one value.")
         if self.mode not in MODES:

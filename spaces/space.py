@@ -175,8 +175,9 @@ class Space:
         """Return a group of conditions for each compared parameter that still has two or more values."""
         found = []
         for name in self.parameter_names if self.group_names is None else self.group_names:
-            levels = self._levels(name)
-            if levels is not None and (self.group_names is not None or len(levels) <= MOST_VALUES):
+            choice = self._choice(name)
+            if choice.values != CONTINUOUS and (self.group_names is not None or choice.size <= MOST_VALUES):
+                levels = tuple(label_of(choice.at(index)) for index in range(choice.size))
                 labels = (*levels, *([INACTIVE] if self._by_name[name].when else []))
                 values = tuple(label for label in labels if self._is_possible(Restriction(name, (label,))))
                 if len(values) > 1:
@@ -247,17 +248,8 @@ class Space:
                 Choice(p.name, CONTINUOUS if isinstance(p.domain, Float) else p.domain, p.when)
                 for p in sorted_by_dependence(self.parameters)
             )
-        restriction, domain = self.restriction, self._by_name[self.restriction.group].domain
-        values = tuple(v for v in map(domain.read, restriction.values) if v is not None)
         return tuple(
-            replace(
-                choice,
-                values=tuple(value for value in values if self._is_left(choice, value)),
-                may_be_active=choice.may_be_active and bool(values),
-                may_be_inactive=choice.may_be_inactive and INACTIVE in restriction.values,
-            )
-            if choice.name == restriction.group
-            else choice
+            self._restricted(choice, self.restriction) if choice.name == self.restriction.group else choice
             for choice in self.parent._choices  # noqa: SLF001 - of the same class
         )
 
@@ -274,19 +266,23 @@ class Space:
     def _choice(self, name: str) -> Choice:
         return next(choice for choice in self._choices if choice.name == name)
 
+    def _restricted(self, choice: Choice, restriction: Restriction) -> Choice:
+        """Return what a normalised restriction leaves of a parameter."""
+        read = map(self._by_name[choice.name].domain.read, restriction.values)
+        values = tuple(value for value in read if value is not None and self._is_left(choice, value))
+        return replace(
+            choice,
+            values=values,
+            may_be_active=choice.may_be_active and bool(values),
+            may_be_inactive=choice.may_be_inactive and INACTIVE in restriction.values,
+        )
+
     def _is_left(self, choice: Choice, value: object) -> bool:
         """Tell whether the domain has the value and the restrictions leave it."""
         own = self._by_name[choice.name].domain.find(value)
         if own is None or not isinstance(choice.values, tuple):
             return own is not None
         return any(same_value(own, left) for left in choice.values)
-
-    def _levels(self, name: str) -> tuple[str, ...] | None:
-        """Return the labels of what a parameter can be under the restrictions, or None for a continuum."""
-        choice = self._choice(name)
-        if choice.values == CONTINUOUS:
-            return None
-        return tuple(label_of(choice.at(index)) for index in range(choice.size))
 
     def _is_possible(self, restriction: Restriction) -> bool:
         try:

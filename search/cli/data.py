@@ -22,12 +22,12 @@ def data() -> None:
 @debug_option
 def check(names: tuple[str, ...], data_root: Path | None, as_json: bool) -> int:  # noqa: FBT001
     """Look at all files of the named data sets (default: of all), and say what is wrong with each."""
-    reports = [data_sets.check(name, data_root) for name in names or data_sets.names()]
+    reports = [data_sets.check(name, data_root) for name in names or data_sets.data_set_names()]
     if as_json:
         print_json([report.to_dict() for report in reports])
     else:
         for report in reports:
-            click.echo(report.to_text())
+            click.echo(str(report))
     return 0 if all(report.ok for report in reports) else 1
 
 

@@ -70,16 +70,17 @@ def to_json(value: object) -> str:
 def plain(value: object) -> object:  # noqa: PLR0911 - one line for each type
     """Return `value` as dictionaries, lists, strings, finite numbers, booleans and None.
 
-    TypeError if it cannot be. NaN and infinities, which JSON has not, become None; numpy's scalars become numbers, its arrays lists.
+    NaN and infinities, which JSON has not, become None; numpy's scalars become numbers, its arrays lists. TypeError
+    for anything else.
     """
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
-        return str(value)
+        return clean_text(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {clean_text(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, datetime):

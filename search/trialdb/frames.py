@@ -33,6 +33,7 @@ _TRIAL_COLUMNS = (
     ),
     *("attempts", "message", "started", "ended"),
 )
+_TEXT = pd.StringDtype(na_value=np.nan)  # "str" of pandas 3
 _NODE = re.compile(r"(\d+)/(.+)", re.DOTALL)
 _BATCH = 100_000  # rows fetched at a time
 _IN_LIST = 500  # longer lists of trials are filtered after reading their range
@@ -70,7 +71,7 @@ def _fixed(column: str, values: Sequence[Any]) -> Any:
     if column in _INTEGERS:
         return pd.array(list(values), dtype="Int64")
     if column in {"role", "state", "message"}:
-        return pd.Series([str(value) for value in values], dtype=object).astype("str")
+        return pd.array([str(value) for value in values], dtype=_TEXT)
     return np.array(values, dtype=np.int64)
 
 
@@ -96,7 +97,7 @@ def _parameter(values: list[Any]) -> Any:
     if kinds == {bool}:
         return pd.array(values, dtype="boolean" if None in values else "bool")
     if kinds == {str}:
-        return pd.array(values, dtype="str")
+        return pd.array(values, dtype=_TEXT)
     if kinds <= {int, float}:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     return pd.Series(values, dtype=object)
@@ -115,7 +116,7 @@ def draws_frame(connection: Connection, name: str) -> pd.DataFrame:
     names, draws, numbers, fresh = zip(*rows, strict=True) if rows else ((),) * 4
     return pd.DataFrame(
         {
-            "space": pd.array(list(names), dtype="str"),
+            "space": pd.array(list(names), dtype=_TEXT),
             "draw": np.array(draws, dtype=np.int64),
             "trial": np.array(numbers, dtype=np.int64),
             "fresh": np.array(fresh, dtype=np.int64),
@@ -145,7 +146,7 @@ def curves_frame(
     labels = sorted({label for _, label in known.values()})
     nodes, codes = _key_tables(known, labels)
     used = np.unique(codes[keys])
-    names = pd.Index([labels[code] for code in used], dtype="str")
+    names = pd.Index([labels[code] for code in used], dtype=_TEXT)
     metric = pd.Categorical.from_codes(np.searchsorted(used, codes[keys]).astype(np.int64), names)
     return pd.DataFrame(
         {"trial": numbers, "node": nodes[keys], "metric": metric, "epoch": steps, "value": values}

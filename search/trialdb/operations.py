@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import uuid4
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+from pydantic_core import to_json
 
-from kdsearch.search.trialdb.column_types import plain
+from kdsearch.search.trialdb.column_types import clean_text, plain
 from kdsearch.search.trialdb.states import Role, SweepState, TrialState
 
 
@@ -94,6 +95,9 @@ class AttemptEnd:
     at: datetime
     reason: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", clean_text(self.reason))
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointRow:
@@ -134,6 +138,9 @@ class ResultRow:
     device_seconds: float | None = None
     message: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", clean_text(self.message))
+
 
 @dataclass(frozen=True, kw_only=True)
 class EventRow:
@@ -162,6 +169,9 @@ class Loss:
 
     reason: str
     at: datetime
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", clean_text(self.reason))
 
 
 @dataclass(frozen=True)
@@ -222,9 +232,6 @@ class SaveCheckpoints:
 class RecordMetrics:
     """Record epochs; for a step that is known the newest attempt's values stand."""
 
-    # "NaN", "Infinity": JSON has no such numbers
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
-
     sweep: str
     rows: tuple[MetricRow, ...]
     op: Literal["record_metrics"] = "record_metrics"
@@ -284,8 +291,8 @@ _ADAPTER: TypeAdapter[Operation] = TypeAdapter(Annotated[Operation, Field(discri
 
 
 def to_line(operation: Operation) -> bytes:
-    """Return an operation as one line of JSON, with the newline."""
-    return _ADAPTER.dump_json(operation) + b"\n"
+    """Return an operation as one line of JSON, with the newline; NaN and infinities, which JSON has not, as words."""
+    return to_json(operation, inf_nan_mode="strings") + b"\n"
 
 
 def from_line(line: bytes) -> Operation:

@@ -177,5 +177,5 @@ def counts_by_state(connection: Connection, name: str, *, role: Role | None = No
     query = select(table.c.state, func.count()).where(table.c.sweep_id == sweep_id(connection, name))
     if role is not None:
         query = query.where(table.c.role == role)
-    found: dict[TrialState, int] = dict(connection.execute(query.group_by(table.c.state)).tuples().all())
+    found: dict[TrialState, int] = dict(connection.execute(query.group_by(table.c.state)).all())
     return {state: int(found.get(state, 0)) for state in TrialState}

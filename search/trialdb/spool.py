@@ -41,12 +41,12 @@ def append(path: Path, operations: list[Operation], limit_bytes: int) -> None:
     """Add operations and wait until they are on the disk; SpoolFullError leaves the file as it was."""
     lines = b"".join(to_line(operation) for operation in operations)
     try:
-        size = path.stat().st_size if path.exists() else 0
+        size = _whole_bytes(path)
         if size == 0:
             lines = json.dumps({"kdsearch_spool": _FORMAT}).encode() + b"\n" + lines
         if size + len(lines) > limit_bytes:
             raise SpoolFullError(
-                f"the spool file {path} has reached its limit of {limit_bytes / 2**20:.0f} MiB",
+                f"the spool file {path} has reached its limit of {limit_bytes:,} bytes",
                 "Bring the database back, then `kdsearch resume` the sweep: that brings the spooled rows in.",
             )
         _write(path, lines, size)
@@ -57,9 +57,23 @@ def append(path: Path, operations: list[Operation], limit_bytes: int) -> None:
         ) from error
 
 
+def _whole_bytes(path: Path) -> int:
+    """Return the size of a spool without a last line that a crash cut short."""
+    if not path.exists() or path.stat().st_size == 0:
+        return 0
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read() == b"\n":
+            return file.tell()
+        file.seek(0)
+        return sum(len(line) for line in file if line.endswith(b"\n"))
+
+
 def _write(path: Path, lines: bytes, size: int) -> None:
+    """Write lines at `size`, where the file's whole lines end."""
     with path.open("ab") as file:
         try:
+            file.truncate(size)
             file.write(lines)
             file.flush()
             os.fsync(file.fileno())

@@ -83,7 +83,7 @@ class Writer:
         self._flush_to = 0  # write at once until this many operations are stored
         self._closing = False
         self._failure: KdsearchError | None = None
-        self._trouble: str | None = None
+        self._trouble: DatabaseAwayError | None = None
         self._last_write = self._last_spool_try = time.monotonic()
         recovered = spool.replay(database, self._spool, lease)
         if recovered:
@@ -138,7 +138,7 @@ class Writer:
                 waiting=self._submitted - self._stored,
                 spooled=self._spooled,
                 spool=self._spool,
-                trouble=self._trouble,
+                trouble=None if self._trouble is None else self._trouble.message,
             )
 
     def __enter__(self) -> Self:
@@ -210,7 +210,7 @@ class Writer:
     def _store(self, batch: list[Operation]) -> None:
         """Put a batch into the database, or into the spool if that is in use or must be."""
         if self._spooled:
-            self._put_aside(batch)
+            self._put_aside(batch, self._trouble or DatabaseAwayError(f"{self._database.place} is away"))
         else:
             trouble = self._write_patiently(batch)
             if trouble is not None:
@@ -228,7 +228,7 @@ class Writer:
             try:
                 self._write(batch)
             except DatabaseAwayError as error:
-                self._note(error.message)
+                self._note(error)
                 left = start + self._patience_s - time.monotonic()
                 if left <= 0 or isinstance(error, DatabaseFullError):
                     return error
@@ -249,13 +249,12 @@ class Writer:
                 self._database.apply([operation], lease=self._lease)
         self._last_write = time.monotonic()
 
-    def _put_aside(self, batch: list[Operation], trouble: DatabaseAwayError | None = None) -> None:
+    def _put_aside(self, batch: list[Operation], trouble: DatabaseAwayError) -> None:
+        """Spool a batch; if that fails too, raise the database's trouble with what is wrong with the spool."""
         try:
             spool.append(self._spool, batch, self._spool_limit_bytes)
         except spool.SpoolFullError as error:
-            why = trouble.message if trouble else self._trouble or f"{self._database.place} is away"
-            kind = type(trouble) if trouble else DatabaseAwayError
-            raise kind(f"{why}, and {error.message}", error.hint) from error
+            raise type(trouble)(f"{trouble.message}, and {error.message}", error.hint) from error
         with self._change:
             self._spooled += len(batch)
 
@@ -264,7 +263,7 @@ class Writer:
         try:
             count = spool.replay(self._database, self._spool, self._lease)
         except DatabaseAwayError as error:
-            self._note(error.message)
+            self._note(error)
             return
         _LOG.warning("%s is back: brought in %d spooled operations", self._database.place, count)
         self._last_write = time.monotonic()
@@ -276,7 +275,7 @@ class Writer:
         try:
             self._write([])
         except DatabaseAwayError as error:
-            self._note(error.message)  # batches will tell; the lease may grow old
+            self._note(error)  # batches will tell; the lease may grow old
 
     def _end(self) -> None:
         while batch := self._take():
@@ -284,6 +283,6 @@ class Writer:
         if self._spooled:
             self._bring_in_spool()
 
-    def _note(self, trouble: str | None) -> None:
+    def _note(self, trouble: DatabaseAwayError | None) -> None:
         with self._change:
             self._trouble = trouble

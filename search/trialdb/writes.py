@@ -17,7 +17,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from kdsearch.search.trialdb import operations as ops
 from kdsearch.search.trialdb import schema
-from kdsearch.search.trialdb.column_types import clean_text
 from kdsearch.search.trialdb.errors import RefusedRowsError
 from kdsearch.search.trialdb.states import SweepState, TrialState
 from kdsearch.spaces.errors import UnknownNameError
@@ -104,7 +103,7 @@ def _add_trials(connection: Connection, sweep: int, rows: Sequence[ops.TrialRow]
 def _add_draws(connection: Connection, sweep: int, rows: Sequence[ops.DrawRow]) -> None:
     table = schema.DESIGN_SPACE
     found = connection.execute(select(table.c.name, table.c.id).where(table.c.sweep_id == sweep))
-    spaces = dict(found.tuples().all())
+    spaces = dict(found.all())
     for row in rows:
         if row.space not in spaces:
             raise UnknownNameError(
@@ -165,7 +164,7 @@ def _start_attempts(connection: Connection, sweep: int, rows: Sequence[ops.Attem
 
 
 def _end_attempts(connection: Connection, sweep: int, rows: Sequence[ops.AttemptEnd]) -> None:
-    values = [{"k": row.number, "a": row.n, "at": row.at, "why": clean_text(row.reason)} for row in rows]
+    values = [{"k": row.number, "a": row.n, "at": row.at, "why": row.reason} for row in rows]
     connection.execute(_attempt_end(sweep), values)
     trial = schema.TRIAL
     waits = (
@@ -269,7 +268,7 @@ def _metric_ids(connection: Connection, names: set[str]) -> dict[str, int]:
 
 def _known_metrics(connection: Connection) -> dict[str, int]:
     table = schema.METRIC
-    return dict(connection.execute(select(table.c.name, table.c.id)).tuples().all())
+    return dict(connection.execute(select(table.c.name, table.c.id)).all())
 
 
 def _finish_trials(connection: Connection, sweep: int, rows: Sequence[ops.ResultRow]) -> None:
@@ -317,7 +316,7 @@ def _result(row: ops.ResultRow) -> dict[str, Any]:
         "r_last": row.last_epoch,
         "r_seconds": _finite(row.seconds),
         "r_device_seconds": _finite(row.device_seconds),
-        "r_message": clean_text(row.message),
+        "r_message": row.message,
         "r_ended": row.at,
     }
 
@@ -362,7 +361,7 @@ def _mark_running_lost(connection: Connection, sweep: int, rows: Sequence[ops.Lo
     ).all()
     if not lost:
         return
-    reason = clean_text(loss.reason)
+    reason = loss.reason
     connection.execute(
         _attempt_end(sweep), [{"k": number, "a": n, "at": loss.at, "why": reason} for number, n in lost]
     )

@@ -34,11 +34,11 @@ _BASE = {"resnet8": 3.4, "wrn10-2": 2.1}
 def ktg_error(configuration: Mapping[str, Any], rng: np.random.Generator) -> float:
     """A made-up error: wide auxiliary nodes, labels for them, and late transfer to the target help."""
     graph = Graph.from_configuration(configuration, "resnet8")
-    error = 4.4 - 0.5 * sum(model == "wrn10-2" for model in graph.models[1:])
+    error = 5.0 - 0.8 * sum(model == "wrn10-2" for model in graph.models[1:])
     for node in (2, 3):
-        error -= {"through": 0.45, "linear": 0.25, "cutoff": 0.0}[graph.gate("label", node)]
-        error -= {"through": 0.15, "linear": 0.4, "cutoff": 0.0}[graph.gate(node, 1)]
-    error += {"through": 0.0, "linear": 0.1, "cutoff": 0.9}[graph.gate("label", 1)]
+        error -= {"through": 0.4, "linear": 0.25, "cutoff": 0.0}[graph.gate("label", node)]
+        error -= {"through": 0.1, "linear": 0.3, "cutoff": 0.0}[graph.gate(node, 1)]
+    error += {"through": 0.0, "linear": 0.05, "cutoff": 0.3}[graph.gate("label", 1)]
     return float(max(0.3, error + rng.gamma(2.0, 0.22)))
 
 
@@ -55,7 +55,7 @@ class _Ledger:
 
     def train(self, configuration: Mapping[str, Any], *, role: str, orbit: int, error: float) -> int:
         number = len(self.trials)
-        lucky = role == "pretrain" or self.rng.random() > 0.02  # noqa: PLR2004 - about one trial in fifty diverges
+        lucky = role == "pretrain" or self.rng.random() > 0.006  # a few trials diverge
         began = STARTED + timedelta(seconds=0.3 * number)
         self.trials.append(
             {

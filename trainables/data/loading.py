@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 
-from kdsearch.trainables.data.findings import SHOWN_PROBLEMS, DataError, Findings, Place, Problem
+from kdsearch.trainables.data.findings import SHOWN_PROBLEMS, DataError, Findings, Place, Problem, reason
 from kdsearch.trainables.data.images import ImageData
 from kdsearch.trainables.data.marker import read_marker
 from kdsearch.trainables.data.registry import DataSet, Layout, data_set
@@ -146,10 +146,15 @@ def _read(known: DataSet, root: Path | None, findings: Findings) -> tuple[Place 
     if known.bundled or root is None:
         place = Place(Path(), {})
         return place, known.layouts[0].read(place, findings)
-    found = _find(known, root)
+    try:
+        found = _find(known, root)
+        if found is None:
+            _note_absence(known, root, findings)
+    except OSError as error:
+        found = None
+        findings.add(error.filename or root, "a folder that can be read", reason(error))
+    findings.settle()
     if found is None:
-        _note_absence(known, root, findings)
-        findings.settle()
         return None, None
     layout, folder = found
     marker = read_marker(folder, known.name, layout.counts, findings)

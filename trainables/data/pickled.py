@@ -1,7 +1,7 @@
 """An unpickler that admits nothing but arrays, bytes, strings, numbers, lists and dictionaries.
 
 A pickle is a program: whoever wrote it can run anything on the machine that loads it. The official Python
-version of CIFAR is a pickle, and copies of it travel. This one calls no foreign code: the four names that a
+version of CIFAR is a pickle, and copies of it travel. This one calls no foreign code: the few names that a
 NumPy array needs are answered by our own inert classes, every other name is refused.
 """
 
@@ -70,6 +70,13 @@ def _reconstruct(*_arguments: object) -> _Array:
     return _Array()
 
 
+def _frombuffer(raw: object, kind: object, shape: object, order: object = "C") -> _Array:
+    """Stand for the function by which NumPy writes arrays in protocol 5."""
+    array = _Array()
+    array.state = (1, shape, kind, order == "F", bytes(raw) if isinstance(raw, bytearray) else raw)
+    return array
+
+
 def _encode(text: object, encoding: object = "latin1") -> bytes:
     """Stand for `codecs.encode`, by which Python 3 writes bytes in old protocols."""
     if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
@@ -83,6 +90,8 @@ class _Unpickler(pickle.Unpickler):
         ("numpy", "dtype"): _DataType,
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,  # NumPy 1
         ("numpy._core.multiarray", "_reconstruct"): _reconstruct,  # NumPy 2
+        ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+        ("numpy._core.numeric", "_frombuffer"): _frombuffer,
         ("_codecs", "encode"): _encode,
     }
 

@@ -158,7 +158,9 @@ class KtgPack:
             trial.epoch += 1
             reports.append(self._report(trial, [values[index] for values in table], seconds))
         self._keep_outputs(reports)
-        self._remove(frozenset(report.number for report in reports if report.state is not MemberState.RUNNING))
+        self._remove(
+            frozenset(report.number for report in reports if report.state is not MemberState.RUNNING)
+        )
         return reports
 
     def drop(self, number: int) -> None:
@@ -250,9 +252,7 @@ class KtgPack:
             with self._arithmetic():
                 logits = network.logits(x.contiguous(memory_format=torch.channels_last))
             answers = y.expand(len(stack.slots), -1)
-            sums[0] += functional.cross_entropy(
-                logits.transpose(1, 2), answers, reduction="none"
-            ).sum(1)
+            sums[0] += functional.cross_entropy(logits.transpose(1, 2), answers, reduction="none").sum(1)
             sums[1] += (logits.argmax(-1) != answers).sum(1)
         sums[1] *= 100.0
         return sums / len(labels)
@@ -342,7 +342,9 @@ class KtgPack:
         for trial in self._trials:
             if trial.number == number:
                 return trial
-        raise UsageError(f"trial {number} does not train in this pack", f"Those that do: {list(self.active)}.")
+        raise UsageError(
+            f"trial {number} does not train in this pack", f"Those that do: {list(self.active)}."
+        )
 
     def _keep_outputs(self, reports: Sequence[EpochReport]) -> None:
         for trial, report in zip(self._trials, reports, strict=True):

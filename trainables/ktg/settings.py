@@ -60,7 +60,9 @@ class KtgSettings:
 
     def __post_init__(self) -> None:
         if self.precision not in list(Precision):
-            raise UnknownNameError("precision", self.precision, [str(precision) for precision in Precision], WHERE)
+            raise UnknownNameError(
+                "precision", self.precision, [str(precision) for precision in Precision], WHERE
+            )
         object.__setattr__(self, "precision", Precision(self.precision))
         for name in ("epochs", "batch_size", "eval_batch_size", "stem_stride"):
             value = getattr(self, name)
@@ -69,7 +71,9 @@ class KtgSettings:
         for name in ("learning_rate", "temperature"):
             _check_number(name, getattr(self, name), lambda value: value > 0, "a finite number above 0")
         _check_number("momentum", self.momentum, lambda value: 0 <= value < 1, "in [0, 1)")
-        _check_number("weight_decay", self.weight_decay, lambda value: value >= 0, "a finite number, 0 or more")
+        _check_number(
+            "weight_decay", self.weight_decay, lambda value: value >= 0, "a finite number, 0 or more"
+        )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> KtgSettings:
@@ -114,7 +118,9 @@ class KtgSettings:
         else:
             graph = Graph.from_configuration(configuration, self.target)
         if graph.is_degenerate:
-            raise UsageError(f"no edge reaches the target in {graph}", "Its label edge or a node's must not be cutoff.")
+            raise UsageError(
+                f"no edge reaches the target in {graph}", "Its label edge or a node's must not be cutoff."
+            )
         return graph
 
     def architecture(self, model: str, *, channels: int, classes: int) -> Architecture:
@@ -126,7 +132,9 @@ def _read_data(data: object) -> DataSettings:
     if isinstance(data, str):
         return DataSettings(name=data)
     if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
-        raise UsageError(f"data in {WHERE} is {data!r}", "Write data: {name: digits}, or another data set's name.")
+        raise UsageError(
+            f"data in {WHERE} is {data!r}", "Write data: {name: digits}, or another data set's name."
+        )
     _refuse_unknown(data, [each.name for each in fields(DataSettings)], f"data in {WHERE}")
     return DataSettings(**data)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -51,7 +51,12 @@ class SlotVector:
 
     @classmethod
     def stacked(
-        cls, specs: Sequence[TensorSpec], slots: Sequence[TensorMap], *, device: torch.device, dtype: torch.dtype
+        cls,
+        specs: Sequence[TensorSpec],
+        slots: Sequence[TensorMap],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> Self:
         """Lay single networks side by side, in the order given."""
         pieces = [slot[spec.name].detach().to(device, dtype).reshape(-1) for spec in specs for slot in slots]
@@ -60,7 +65,8 @@ class SlotVector:
     def slot(self, index: int) -> dict[str, Tensor]:
         """Return copies of one network's tensors, in their own shapes."""
         return {
-            spec.name: self.views[spec.name].unflatten(0, (self.slots, -1))[index].clone() for spec in self.specs
+            spec.name: self.views[spec.name].unflatten(0, (self.slots, -1))[index].clone()
+            for spec in self.specs
         }
 
     def spread(self, values: Sequence[float]) -> Tensor:
@@ -135,7 +141,13 @@ class NetworkStack:
         return self._parameters.spread(values)
 
     def descend(
-        self, logits: Tensor, gradient: Tensor, *, learning_rates: Tensor, momentum: float, weight_decay: float
+        self,
+        logits: Tensor,
+        gradient: Tensor,
+        *,
+        learning_rates: Tensor,
+        momentum: float,
+        weight_decay: float,
     ) -> None:
         """Take one step of SGD with Nesterov momentum down the gradient given at the logits [N, B, classes].
 

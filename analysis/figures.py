@@ -1,0 +1,148 @@
+"""Which figures a report holds, and under which file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from kdsearch.analysis.best import BestConfiguration
+from kdsearch.analysis.figure_style import Drawing, figure_style, finish
+from kdsearch.analysis.frames import curve_table
+from kdsearch.analysis.graph_drawing import draw_graph, draw_lineage
+from kdsearch.analysis.plots import plot_conditions, plot_curves, plot_edfs, plot_history, plot_lowest
+from kdsearch.analysis.results import SpaceResult, SweepResult
+from kdsearch.analysis.wording import count, percent
+from kdsearch.spaces import KtgSpace
+
+_NODE_COLOURS = ("target", "series-2", "series-3", "series-4", "series-5", "series-1")
+_TARGET_NODE = 1
+_COMPARED = 8  # curves that one figure can hold
+
+Line = tuple[str, pd.DataFrame, str]
+
+
+def slug(name: str) -> str:
+    """A name as a piece of a file name: letters, digits, dots and hyphens."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "sweep"
+
+
+def sweep_drawings(result: SweepResult, prefix: str) -> dict[str, Drawing]:
+    """All figures of one sweep by their key in the page; file names begin with `prefix`."""
+    with figure_style():
+        return {key: drawing for key, drawing in _drawings(result, prefix) if drawing is not None}
+
+
+def _drawings(result: SweepResult, prefix: str) -> Iterator[tuple[str, Drawing | None]]:
+    yield "lineage", _lineage(result, prefix)
+    yield "edf", _edfs(result, prefix)
+    for space in result.estimated:
+        if space.conditions:
+            words = f"EDFs of {space.name} under each condition of {', '.join(space.labels)}."
+            yield f"conditions-{space.name}", finish(plot_conditions(space), f"{prefix}conditions-{slug(space.name)}", words)
+    yield "lowest", _lowest(result, prefix)
+    for best in result.best:
+        yield f"graph-{best.rank}", _graph(best, prefix)
+    yield "curves", _curves(result, prefix)
+    yield "history", _history(result, prefix)
+
+
+def comparison_drawing(results: Sequence[SweepResult]) -> Drawing | None:
+    """EDFs of the last spaces of several sweeps."""
+    last = [(result.record.name, result.estimated[-1]) for result in results if result.estimated][:_COMPARED]
+    if len(last) < 2:  # noqa: PLR2004 - a comparison needs two
+        return None
+    curves = [(f"{name}: {one.name}", one.curve, one.band) for name, one in last if one.curve is not None]
+    words = "EDFs of the last spaces: " + "; ".join(f"{name}, AUC {percent(one.auc)}" for name, one in last)
+    with figure_style():
+        return finish(plot_edfs(curves), "comparison", words)
+
+
+def _lineage(result: SweepResult, prefix: str) -> Drawing | None:
+    spaces = [one.space for one in result.spaces if isinstance(one.space, KtgSpace)]
+    if not spaces or len(spaces) != len(result.spaces) or int(spaces[0].to_spec()["auxiliary"]["count"]) < 1:
+        return None
+    captions = [f"{count(one.record.counts['classes'])} graphs" for one in result.spaces]
+    words = "; ".join(
+        f"{one.name}: {one.record.restriction or 'no restriction'}, {caption}"
+        for one, caption in zip(result.spaces, captions, strict=True)
+    )
+    return finish(draw_lineage(spaces, captions), f"{prefix}lineage", f"What each design space fixes. {words}.")
+
+
+def _edfs(result: SweepResult, prefix: str) -> Drawing | None:
+    if not result.estimated:
+        return None
+    curves = [(one.name, one.curve, one.band) for one in result.estimated if one.curve is not None]
+    words = "; ".join(f"{one.name}: AUC {percent(one.auc)}, n = {one.population.n}" for one in result.estimated)
+    return finish(plot_edfs(curves), f"{prefix}edf", f"Empirical distribution functions of the errors. {words}.")
+
+
+def _lowest(result: SweepResult, prefix: str) -> Drawing | None:
+    if not result.lowest or min(one.n for one in result.lowest) < 2:  # noqa: PLR2004 - one draw is no curve
+        return None
+    labels = [f"random search in {one.space}" for one in result.lowest]
+    words = f"Lowest error by the number of draws from {' and '.join(one.space for one in result.lowest)}."
+    return finish(plot_lowest(result.lowest, labels), f"{prefix}lowest", words)
+
+
+def _graph(best: BestConfiguration, prefix: str) -> Drawing | None:
+    if best.graph is None:
+        return None
+    words = f"Graph of rank {best.rank}: {best.graph.to_text()}. Accuracy of the target {percent(best.accuracies.get(1))} %."
+    figure = draw_graph(best.graph, accuracies=best.accuracies)
+    return finish(figure, f"{prefix}graph-{best.rank}", words)
+
+
+def _curves(result: SweepResult, prefix: str) -> Drawing | None:
+    panels = [panel for panel in (_best_panel(result), _space_panel(result)) if panel[1]]
+    if not panels:
+        return None
+    return finish(plot_curves(panels), f"{prefix}curves", "Validation error by epoch of the best and of median trials.")
+
+
+def _best_panel(result: SweepResult) -> tuple[str, list[Line]]:
+    """Every node of the best training of the best graph."""
+    if not result.best:
+        return "", []
+    trial, _ = result.best[0].trainings.best
+    rows = curve_table(result.record, [trial], "val_error")
+    lines: list[Line] = []
+    for node, part in rows[rows["node"] > 0].groupby("node"):
+        name = "target" if node == _TARGET_NODE else f"node {node}"
+        lines.append((name, part, _NODE_COLOURS[(int(node) - 1) % len(_NODE_COLOURS)]))
+    return f"best, trial {trial}: all nodes", lines
+
+
+def _space_panel(result: SweepResult) -> tuple[str, list[Line]]:
+    """The target in the best and in the median trial of the first and the last space."""
+    ends = [result.estimated[0], result.estimated[-1]] if len(result.estimated) > 1 else list(result.estimated)
+    colours = [("series-first", "series-1"), ("series-last", "series-5")][-len(ends) :]
+    lines: list[Line] = []
+    for space, pair in zip(ends, colours, strict=True):
+        best, median = best_and_median(space)
+        for word, trial, colour in (("best", best, pair[0]), ("median", median, pair[1])):
+            rows = curve_table(result.record, [trial], "val_error")
+            part = rows[rows["node"] == _TARGET_NODE]
+            if len(part):
+                lines.append((f"{space.name}, {word}", part, colour))
+    return "target: best and median trials", lines
+
+
+def best_and_median(space: SpaceResult) -> tuple[int, int]:
+    """Trial numbers with the lowest error and with the median error over draws (the lower one of two)."""
+    drawn = space.population
+    order = np.argsort(drawn.errors, kind="stable")
+    share = np.cumsum(drawn.weights[order]) / drawn.n
+    return int(drawn.numbers[order[0]]), int(drawn.numbers[order[int((share >= 0.5).argmax())]])  # noqa: PLR2004
+
+
+def _history(result: SweepResult, prefix: str) -> Drawing | None:
+    """Errors in order, for sweeps that are no refinement."""
+    known = result.searched["error"].notna()
+    if result.record.kind == "refine" or known.sum() < 2:  # noqa: PLR2004 - one trial is no history
+        return None
+    words = f"Errors of {int(known.sum())} trials in the order of their numbers, and the lowest so far."
+    return finish(plot_history(result.searched), f"{prefix}history", words)

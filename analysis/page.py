@@ -1,0 +1,215 @@
+"""The page of a report: results, figures and sentences put into the template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from kdsearch.analysis import story, wording
+from kdsearch.analysis.comparison import Difference, auc_difference
+from kdsearch.analysis.conditions import ConditionRow
+from kdsearch.analysis.figure_style import Drawing, inline_svg
+from kdsearch.analysis.frames import COMPLETE, UNLUCKY
+from kdsearch.analysis.results import SpaceResult, SweepResult
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MESSAGES = 12  # messages of diverged and failed trials that the page shows
+_STATES = ("complete", "diverged", "failed", "stopped", "running", "waiting", "lost")
+_FIRST_GROUP = "label->target"  # Table IV of the paper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Places values on a bar, from 0 to 100 per cent of its width."""
+
+    low: float
+    high: float
+
+    def at(self, value: float) -> str:
+        """Where a value stands, as CSS wants it."""
+        width = self.high - self.low
+        return f"{100 * (value - self.low) / width if width else 50.0:.2f}%"
+
+    def span(self, low: float, high: float) -> str:
+        """How wide an interval is."""
+        width = self.high - self.low
+        return f"{100 * (high - low) / width if width else 0.0:.2f}%"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """The paper's Table II: conditions in rows by group, spaces in columns."""
+
+    spaces: tuple[SpaceResult, ...]
+    groups: tuple[tuple[str, tuple[tuple[str, tuple[ConditionRow | None, ...]], ...]], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SweepView:
+    """Everything that the template shows of one sweep."""
+
+    key: str  # prefix of the sections' identifiers
+    result: SweepResult
+    figures: Mapping[str, Drawing]
+    headline: Markup
+    chapters: tuple[tuple[SpaceResult, list[Markup]], ...]
+    overview: Overview
+    states: tuple[tuple[str, int, int], ...]  # state, trials of the search, pre-trainings
+    messages: tuple[tuple[str, str, list[int]], ...]  # state, message, trials; the most frequent first
+    more_messages: int  # further ones that the page does not show
+    settings: str
+    things: str
+    thing: str
+
+
+def render(results: Sequence[SweepResult], figures: Sequence[Mapping[str, Drawing]], comparison: Drawing | None) -> str:
+    """The whole page as HTML."""
+    views = [
+        _view(result, drawn, f"s{i}-" if len(results) > 1 else "")
+        for i, (result, drawn) in enumerate(zip(results, figures, strict=True), start=1)
+    ]
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("percent", "signed", "interval", "p_value", "count", "plural", "duration", "moment", "listed", "arrow"):
+        environment.filters[name] = getattr(wording, name)
+    environment.filters["number"] = _number
+    environment.globals.update(figure=_figure, scale=_scale, first_group=_first_group, reached=story.reached)
+    return environment.get_template("report.html.j2").render(
+        views=views,
+        title=_title(results),
+        comparison=comparison,
+        comparisons=_comparisons(results),
+        compared=story.compared(list(results)),
+    )
+
+
+def _view(result: SweepResult, figures: Mapping[str, Drawing], key: str) -> SweepView:
+    messages = _messages(result)
+    return SweepView(
+        key=key,
+        result=result,
+        figures=figures,
+        headline=story.headline(result),
+        chapters=tuple((space, story.chapter(result, space)) for space in result.spaces),
+        overview=_overview(result),
+        states=_states(result),
+        messages=messages[:_MESSAGES],
+        more_messages=max(0, len(messages) - _MESSAGES),
+        settings=yaml.safe_dump(_plain(result.record.settings), sort_keys=False, allow_unicode=True, width=100),
+        things=story.thing(result),
+        thing=story.thing(result, 1),
+    )
+
+
+def _title(results: Sequence[SweepResult]) -> str:
+    if len(results) > 1:
+        return "Sweeps " + wording.listed([result.record.name for result in results])
+    record = results[0].record
+    return str(record.settings.get("title") or record.name)
+
+
+def _number(value: float | None, digits: int = 2) -> Markup:
+    """A number for reading that carries its full value, the same text as in the CSV files."""
+    if value is None:
+        return Markup(wording.NONE)
+    return Markup('<data value="{}">{}</data>').format(repr(float(value)), wording.percent(value, digits))
+
+
+def _figure(drawing: Drawing, label_id: str) -> Markup:
+    # matplotlib escapes text; everything else in the drawing is made here
+    return Markup(inline_svg(drawing, label_id))  # noqa: S704
+
+
+def _scale(space: SpaceResult) -> Scale:
+    """One scale for all conditions of a space, with the whole space on it."""
+    values = [value for row in space.conditions for value in (row.auc, row.low, row.high) if value is not None]
+    values += [space.auc] if space.auc is not None else []
+    low, high = min(values), max(values)
+    margin = 0.04 * (high - low)
+    return Scale(low=low - margin, high=high + margin)
+
+
+def _first_group(rows: Sequence[ConditionRow]) -> list[ConditionRow]:
+    """Rows with the paper's group of Table IV first."""
+    return sorted(rows, key=lambda row: row.group != _FIRST_GROUP)
+
+
+def _overview(result: SweepResult) -> Overview:
+    spaces = tuple(space for space in result.estimated if space.conditions)
+    cells = {(i, row.group, row.value): row for i, space in enumerate(spaces) for row in space.conditions}
+    groups: dict[str, dict[str, None]] = {}
+    for space in spaces:
+        for row in space.conditions:
+            groups.setdefault(row.group, {}).setdefault(row.value)
+    return Overview(
+        spaces=spaces,
+        groups=tuple(
+            (
+                group,
+                tuple(
+                    (value, tuple(cells.get((i, group, value)) for i in range(len(spaces)))) for value in values
+                ),
+            )
+            for group, values in groups.items()
+        ),
+    )
+
+
+def _states(result: SweepResult) -> tuple[tuple[str, int, int], ...]:
+    trials = result.trials
+    table = trials.groupby(["state", "role"]).size() if len(trials) else {}
+    rows = [(state, int(table.get((state, "search"), 0)), int(table.get((state, "pretrain"), 0))) for state in _STATES]
+    return tuple(row for row in rows if row[1] or row[2] or row[0] in (COMPLETE, *UNLUCKY))
+
+
+def _messages(result: SweepResult) -> tuple[tuple[str, str, list[int]], ...]:
+    """Why trials diverged or failed, equal reasons together."""
+    unlucky = result.trials[result.trials["state"].isin(UNLUCKY)]
+    found: dict[tuple[str, str], list[int]] = {}
+    for number, state, message in zip(
+        unlucky["number"], unlucky["state"], unlucky["message"].fillna(""), strict=True
+    ):
+        found.setdefault((str(state), str(message)), []).append(int(number))
+    ranked = sorted(found.items(), key=lambda item: (-len(item[1]), item[1][0]))
+    return tuple((state, message, numbers) for (state, message), numbers in ranked)
+
+
+def _comparisons(results: Sequence[SweepResult]) -> list[tuple[SweepResult, SpaceResult, Difference | None]]:
+    """Each sweep's last space, with its difference to that of the first sweep that has one."""
+    rows: list[tuple[SweepResult, SpaceResult, Difference | None]] = []
+    for result in results:
+        if not result.estimated:
+            continue
+        space = result.estimated[-1]
+        rows.append((result, space, _against(rows[0][0], rows[0][1], result, space) if rows else None))
+    return rows
+
+
+def _against(base: SweepResult, first: SpaceResult, result: SweepResult, space: SpaceResult) -> Difference | None:
+    same = (base.record.a, base.record.tau) == (result.record.a, result.record.tau)
+    if not same or min(len(first.population.errors), len(space.population.errors)) < 2:  # noqa: PLR2004
+        return None
+    x, y = space.population, first.population
+    return auc_difference(
+        x.errors, y.errors, x.weights, y.weights, a=base.record.a, tau=base.record.tau, alpha=base.record.alpha
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and sequences as YAML writes them, other values as text where it must be."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

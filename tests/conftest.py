@@ -1,0 +1,34 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_slots() -> Iterator[object]:
+    """The one Ray instance of the test session: two cores, no dashboard, ended at the end."""
+    from kdsearch.search.runner import RayOptions, ray_session
+
+    options = RayOptions(address=None, cpus=1, gpus=0, max_concurrent=None, data_root=None)
+    with ray_session(options) as slots:
+        yield slots
+
+
+class Clock:
+    """A clock that moves one second at each look."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()

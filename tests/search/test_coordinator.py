@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kdsearch.search.baselines import Baseline, baselines_for
+from kdsearch.search.config import load_sweep, parse_sweep
+from kdsearch.search.coordinator import Coordinator, Idle, PastTrial
+from kdsearch.search.searchers import make_searcher
+from kdsearch.search.trialdb import operations as op
+from kdsearch.spaces.errors import KdsearchError
+from kdsearch.trainables.constant import ConstantPack
+
+SPACE = {
+    "kind": "ktg",
+    "target": "resnet8w4",
+    "auxiliary": {"count": 2, "models": ["resnet8w4", "resnet8w8"]},
+    "gates": ["through", "cutoff", "linear"],
+}
+
+
+def sweep_of(searcher=None, run=None, **trainable):
+    # the constant trainable's space is KTG's, so that it has conditions to refine
+    return parse_sweep(
+        {
+            "name": "s",
+            "space": SPACE,
+            "trainable": {"kind": "constant", **trainable},
+            "searcher": searcher or {"kind": "random", "trials": 20},
+            "run": {"pack": 8, **(run or {})},
+        },
+        "test",
+    )
+
+
+class Driver:
+    """Runs a coordinator's jobs in this process, as Ray would elsewhere."""
+
+    def __init__(self, sweep, clock, tmp_path, *, baselines=(), history=None, worker_dies=()):
+        self.operations = []
+        self.jobs = []
+        self.worker_dies = set(worker_dies)
+        self.coordinator = Coordinator(
+            sweep,
+            make_searcher(sweep, first_number=len(baselines)),
+            self.operations.append,
+            baselines=baselines,
+            folder=tmp_path,
+            concurrency=2,
+            clock=clock,
+            host="here",
+            device="cpu",
+            history=history,
+        )
+
+    def run(self, *, at_most=10_000):
+        for _ in range(at_most):
+            job = self.coordinator.next_job()
+            if isinstance(job, Idle):
+                assert job is Idle.DONE
+                return self
+            self.jobs.append(job)
+            self._run(job)
+        return self
+
+    def _run(self, job):
+        if job.id in self.worker_dies:
+            self.coordinator.on_pack_failure(job.id, "the worker process ended")
+            return
+        pack = ConstantPack(self.coordinator.sweep.trainable_settings(), job.members)
+        while pack.active:
+            try:
+                reports = pack.run_epoch()
+            except KdsearchError as error:
+                self.coordinator.on_result(job.id, [], str(error))
+                return
+            for report in reports:
+                path = job.outputs.get(str(report.number))
+                if path is not None:
+                    self._write(path)
+            self.coordinator.on_result(job.id, reports, None)
+
+    @staticmethod
+    def _write(path):
+        from pathlib import Path
+
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("weights")
+
+    def rows(self, kind):
+        return [row for operation in self.operations if isinstance(operation, kind) for row in operation.rows]
+
+
+def test_every_trial_is_written_started_measured_and_finished_once(clock, tmp_path):
+    driver = Driver(sweep_of(epochs=3), clock, tmp_path).run()
+    numbers = [row.number for row in driver.rows(op.AddTrials)]
+    assert numbers == list(range(len(numbers)))
+    assert sorted(row.number for row in driver.rows(op.FinishTrials)) == numbers
+    assert sorted(row.number for row in driver.rows(op.StartAttempts)) == numbers
+    assert len(driver.rows(op.RecordMetrics)) == 3 * len(numbers)
+    assert driver.coordinator.done
+
+
+def test_packs_are_as_large_as_allowed_and_evenly_filled(clock, tmp_path):
+    driver = Driver(sweep_of({"kind": "random", "trials": 20}), clock, tmp_path).run()
+    assert [len(job.members) for job in driver.jobs] == [7, 7, 6]
+
+
+def test_seeds_differ_and_depend_on_the_number_alone(clock, tmp_path):
+    seeds = [row.seed for row in Driver(sweep_of(), clock, tmp_path).run().rows(op.AddTrials)]
+    again = [row.seed for row in Driver(sweep_of(run={"pack": 3}), clock, tmp_path).run().rows(op.AddTrials)]
+    assert seeds == again
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_a_member_that_fails_is_retried_alone_and_its_neighbours_are_not_lost(clock, tmp_path):
+    driver = Driver(sweep_of(fail=[3], run={"attempts": 3}), clock, tmp_path).run()
+    ends = {row.number: row for row in driver.rows(op.FinishTrials)}
+    assert str(ends[3].state) == "failed"
+    assert "told to fail" in ends[3].message
+    assert ends[3].attempt == 3
+    assert all(str(row.state) == "complete" for number, row in ends.items() if number != 3)
+    again = [job for job in driver.jobs if any(member.number == 3 for member in job.members)]
+    assert [len(job.members) for job in again] == [7, 1, 1]
+    assert driver.coordinator.tally.failed == 1
+
+
+def test_a_failure_that_passes_is_an_attempt_of_the_same_trial(clock, tmp_path):
+    driver = Driver(sweep_of(fail=[3], marker=str(tmp_path)), clock, tmp_path).run()
+    assert {str(row.state) for row in driver.rows(op.FinishTrials)} == {"complete"}
+    assert len(driver.rows(op.EndAttempts)) == len(driver.jobs[0].members)
+    assert {row.n for row in driver.rows(op.StartAttempts)} == {1, 2}
+
+
+def test_a_worker_that_dies_costs_an_attempt(clock, tmp_path):
+    driver = Driver(sweep_of(), clock, tmp_path, worker_dies={0}).run()
+    assert {str(row.state) for row in driver.rows(op.FinishTrials)} == {"complete"}
+    assert {row.reason for row in driver.rows(op.EndAttempts)} == {"the worker process ended"}
+
+
+def test_a_diverged_member_counts_with_error_100_and_its_neighbours_go_on(clock, tmp_path):
+    driver = Driver(sweep_of(diverge=[2], epochs=4), clock, tmp_path).run()
+    ends = {row.number: row for row in driver.rows(op.FinishTrials)}
+    assert (str(ends[2].state), ends[2].error, ends[2].last_epoch) == ("diverged", None, 1)
+    assert all(row.last_epoch == 4 for number, row in ends.items() if number != 2)
+    assert driver.coordinator.searcher._ledger.outcomes[2].error == 100.0
+
+
+def test_draws_are_written_after_their_trials(clock, tmp_path):
+    driver = Driver(
+        sweep_of({"kind": "refinement", "draws": 60, "repeats": 1, "min_draws": 2}), clock, tmp_path
+    ).run()
+    known, spaces = set(), set()
+    for operation in driver.operations:
+        if isinstance(operation, op.AddTrials):
+            known |= {row.number for row in operation.rows}
+        if isinstance(operation, op.AddSpaces):
+            assert all(row.parent is None or row.parent in spaces for row in operation.rows)
+            spaces |= {row.name for row in operation.rows}
+        if isinstance(operation, op.AddDraws):
+            assert {row.trial for row in operation.rows} <= known
+            assert {row.space for row in operation.rows} <= spaces
+    assert driver.coordinator._draws == []
+
+
+def history_of(operations, *, upto):
+    """What a database would know after the first `upto` operations."""
+    trials, found = {}, {}
+    for operation in operations[:upto]:
+        if isinstance(operation, op.AddTrials):
+            trials |= {row.number: row for row in operation.rows}
+            found |= {row.number: ["waiting", None, 0] for row in operation.rows}
+        if isinstance(operation, op.StartAttempts):
+            for row in operation.rows:
+                found[row.number] = ["running", None, row.n]
+        if isinstance(operation, op.FinishTrials):
+            for row in operation.rows:
+                found[row.number] = [str(row.state), row.error, row.attempt]
+    return {
+        number: PastTrial(state=state, key=trials[number].configuration_hash, error=error, attempts=attempts)
+        for number, (state, error, attempts) in found.items()
+    }
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.6, 0.9, 1.0])
+def test_a_resumed_sweep_equals_an_uninterrupted_one(clock, tmp_path, share):
+    sweep = sweep_of({"kind": "refinement", "draws": 60, "repeats": 1, "min_draws": 2}, epochs=2)
+    whole = Driver(sweep, clock, tmp_path).run()
+    cut = int(share * len(whole.operations))
+    history = history_of(whole.operations, upto=cut)
+    again = Driver(sweep, clock, tmp_path, history=history).run()
+
+    def results(driver, past):
+        known = {n: (t.state, t.error) for n, t in past.items() if t.state in {"complete", "diverged"}}
+        return known | {row.number: (str(row.state), row.error) for row in driver.rows(op.FinishTrials)}
+
+    assert results(again, history) == results(whole, {})
+    finished = {n for n, t in history.items() if t.state == "complete"}
+    assert not finished & {row.number for row in again.rows(op.StartAttempts)}
+    assert again.rows(op.AddDraws) == whole.rows(op.AddDraws)
+    assert [e.data for e in again.rows(op.AddEvents)] == [e.data for e in whole.rows(op.AddEvents)]
+    assert {e.key for e in again.rows(op.AddEvents)} == {e.key for e in whole.rows(op.AddEvents)}
+
+
+def test_a_resume_refuses_a_database_that_holds_other_configurations(clock, tmp_path):
+    history = {0: PastTrial(state="complete", key="other", error=1.0, attempts=1)}
+    with pytest.raises(KdsearchError, match="another configuration"):
+        Driver(sweep_of(), clock, tmp_path, history=history).run()
+
+
+def test_an_interrupt_marks_what_runs_and_starts_nothing_more(clock, tmp_path):
+    driver = Driver(sweep_of(), clock, tmp_path)
+    driver.coordinator.next_job()
+    driver.coordinator.interrupt("interrupted by SIGINT")
+    assert [row.reason for row in driver.rows(op.MarkRunningLost)] == ["interrupted by SIGINT"]
+    assert driver.coordinator.next_job() is Idle.DONE
+    assert not driver.coordinator.done
+
+
+def test_baselines_are_trained_once_and_found_again(clock, tmp_path):
+    baseline = Baseline(number=0, model="m", seed=5, path=tmp_path / "pretrained" / "m.pt")
+    first = Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
+    assert [row.role for row in first.rows(op.AddTrials)][0] == "pretrain"
+    assert json.loads(baseline.path.with_suffix(".json").read_text())["trial"] == 0
+    second = Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
+    ended = next(row for row in second.rows(op.FinishTrials) if row.number == 0)
+    assert "reused: trained as trial 0 of sweep s" in ended.message
+    assert 0 not in {row.number for row in second.rows(op.StartAttempts)}
+    baseline.path.unlink()
+    third = Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
+    assert 0 in {row.number for row in third.rows(op.StartAttempts)}
+
+
+def test_baselines_are_keyed_by_all_that_defines_them(tmp_path):
+    def paths(*changes, seed=0, root=None):
+        return [b.path for b in baselines_for(load_sweep("ktg-digits", changes, seed), tmp_path, root)]
+
+    assert len(set(paths())) == 2
+    assert paths() == paths("searcher.draws=7", "run.pack=3")
+    assert not set(paths()) & set(paths("trainable.epochs=3"))
+    assert not set(paths()) & set(paths("trainable.data.split_seed=3"))
+    assert not set(paths()) & set(paths(seed=1))
+    assert not set(paths()) & set(paths(root=tmp_path))
+
+
+class NeedsTeachers:
+    """The constant trainable, with frozen teachers as KTG has them."""
+
+    def __init__(self, kind):
+        self._kind = kind
+
+    def __getattr__(self, name):
+        return getattr(self._kind, name)
+
+    def inputs(self, settings, configuration):
+        return ("m",) if configuration.get("label->2") == "cutoff" else ()
+
+
+def test_trials_wait_for_their_teachers_and_fail_with_them(clock, tmp_path, monkeypatch):
+    from kdsearch.search import coordinator
+
+    kind = NeedsTeachers(coordinator.trainable_kind("constant"))
+    monkeypatch.setattr(coordinator, "trainable_kind", lambda name: kind)
+    baseline = Baseline(number=0, model="m", seed=5, path=tmp_path / "m.pt")
+    driver = Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
+    needing = [m for job in driver.jobs for m in job.members if m.configuration.get("label->2") == "cutoff"]
+    assert needing
+    assert all(member.inputs == {"teacher:m": baseline.path} for member in needing)
+    baseline.path.unlink()
+    broken = Driver(sweep_of(diverge=[0]), clock, tmp_path, baselines=[baseline]).run()
+    ends = {row.number: row for row in broken.rows(op.FinishTrials)}
+    for member in needing:
+        assert str(ends[member.number].state) == "failed"
+        assert "its frozen teacher m (trial 0) diverged" in ends[member.number].message
+    assert broken.coordinator.done

@@ -1,0 +1,122 @@
+"""Operations as lines of a spool file."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdsearch.search.trialdb import (
+    AddDraws,
+    AddEvents,
+    AddSpaces,
+    AddTrials,
+    AttemptEnd,
+    AttemptStart,
+    CheckpointRow,
+    DrawRow,
+    EndAttempts,
+    EventRow,
+    FinishTrials,
+    Loss,
+    MarkRunningLost,
+    MetricRow,
+    RecordMetrics,
+    ResultRow,
+    SaveCheckpoints,
+    SetSweepState,
+    SpaceRow,
+    StartAttempts,
+    StateChange,
+    TrialRow,
+)
+from kdsearch.search.trialdb.operations import from_line, row_count, to_line
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+TIMES = st.datetimes(timezones=st.just(UTC))
+COUNTS = st.integers(0, 2**31 - 1)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = st.one_of(TEXT, st.integers(-(2**53), 2**53), NUMBERS, st.booleans())
+JSON = st.recursive(
+    st.one_of(st.none(), SCALARS), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2)
+)
+OBJECTS = st.dictionaries(TEXT, JSON, max_size=3)
+KEYS = {"number": COUNTS, "n": COUNTS, "at": TIMES}
+ROWS = {
+    AddSpaces: st.builds(
+        SpaceRow,
+        name=TEXT,
+        specification=OBJECTS,
+        hash=TEXT,
+        counts=st.dictionaries(TEXT, st.none() | st.integers(0, 2**62), max_size=3),
+        parent=st.none() | TEXT,
+        restriction_data=st.none() | OBJECTS,
+    ),
+    AddTrials: st.builds(
+        TrialRow,
+        number=COUNTS,
+        configuration=st.dictionaries(TEXT, SCALARS, max_size=4),
+        configuration_hash=TEXT,
+        seed=st.integers(0, 2**63 - 1),
+        created=TIMES,
+        inclusion_probability=st.none() | st.floats(0, 1),
+    ),
+    AddDraws: st.builds(DrawRow, space=TEXT, draw=COUNTS, trial=COUNTS, fresh=st.booleans()),
+    StartAttempts: st.builds(AttemptStart, **KEYS, host=TEXT, device=TEXT),
+    EndAttempts: st.builds(AttemptEnd, **KEYS, reason=TEXT),
+    SaveCheckpoints: st.builds(CheckpointRow, number=COUNTS, n=COUNTS, epoch=COUNTS, path=TEXT),
+    RecordMetrics: st.builds(
+        MetricRow, number=COUNTS, attempt=COUNTS, step=COUNTS, values=st.dictionaries(TEXT, st.floats(), max_size=4)
+    ),
+    FinishTrials: st.builds(
+        ResultRow, number=COUNTS, attempt=COUNTS, at=TIMES, error=st.none() | NUMBERS, best_epoch=st.none() | COUNTS
+    ),
+    AddEvents: st.builds(EventRow, kind=TEXT, at=TIMES, data=OBJECTS),
+    SetSweepState: st.builds(StateChange, at=TIMES),
+    MarkRunningLost: st.builds(Loss, reason=TEXT, at=TIMES),
+}
+OPERATIONS = st.one_of(
+    *(
+        st.builds(kind, sweep=TEXT, rows=st.lists(rows, max_size=3).map(tuple), op=st.just(kind.op))
+        for kind, rows in ROWS.items()
+    )
+)
+
+
+@settings(max_examples=60)
+@given(OPERATIONS)
+def test_every_operation_comes_back_from_its_line(operation):
+    line = to_line(operation)
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    again = from_line(line)
+    assert repr(again).replace("TzInfo(0)", "datetime.timezone.utc") == repr(operation)  # NaN differs from itself; 1, 1.0 and True differ only so
+    assert to_line(again) == line
+
+
+def test_rows_take_copies(clock):
+    configuration, values, data = {"gate": "through"}, {"x": 1.0}, {"list": [1]}
+    trial = TrialRow(number=0, configuration=configuration, configuration_hash="", seed=0, created=clock())
+    metric = MetricRow(number=0, attempt=1, step=1, values=values)
+    event = EventRow(kind="k", at=clock(), data=data)
+    configuration["gate"], values["x"] = "cutoff", 2.0
+    data["list"].append(2)
+    assert (trial.configuration, metric.values, event.data) == ({"gate": "through"}, {"x": 1.0}, {"list": [1]})
+
+
+def test_rows_are_counted_as_the_database_will_have_them(make):
+    assert row_count(RecordMetrics("s", (make.epoch(0, 1, a=1, b=2), make.epoch(1, 1, a=1)))) == 3
+    assert row_count(AddTrials("s", (make.trial(0), make.trial(1)))) == 2
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b'{"op": "drop_tables", "sweep": "s", "rows": []}\n', b"[1]\n", b"\n"])
+def test_other_lines_are_refused(line):
+    with pytest.raises(ValueError, match="validation error"):
+        from_line(line)
+
+
+def test_events_have_keys_of_their_own(clock):
+    events = [EventRow(kind="k", at=clock(), data={}) for _ in range(2)]
+    assert events[0].key != events[1].key
