@@ -106,6 +106,7 @@ def best_configurations(
     )
     everything = _by_configuration(searched, parameters)
     target = _target(record, home)
+    alone = {one.model: one.trainings.mean for one in baselines(trials)}
     return tuple(
         BestConfiguration(
             rank=rank,
@@ -113,7 +114,7 @@ def best_configurations(
             configuration=config,
             trainings=part,
             graph=(graph := _graph(config, target)),
-            accuracies=_accuracies(record, part.numbers) if graph else {},
+            accuracies=_accuracies(record, graph, part, alone) if graph else {},
             all_through=_all_through(graph, everything),
         )
         for rank, (config, part) in enumerate(ranked[:SHOWN], start=1)
@@ -135,13 +136,11 @@ def _by_configuration(
     trials: pd.DataFrame, parameters: Sequence[str]
 ) -> dict[frozenset[tuple[str, Value]], tuple[dict[str, Value], Trainings]]:
     rows = trials[list(parameters)].to_dict("records")
-    configurations = [configuration(row, parameters) for row in rows]  # type: ignore[arg-type]
+    configurations = [configuration(row, parameters) for row in rows]
     found: dict[frozenset[tuple[str, Value]], tuple[dict[str, Value], list[int]]] = {}
     for position, config in enumerate(configurations):
         found.setdefault(frozenset(config.items()), (config, []))[1].append(position)
-    return {
-        key: (config, _trainings(trials.iloc[positions])) for key, (config, positions) in found.items()
-    }
+    return {key: (config, _trainings(trials.iloc[positions])) for key, (config, positions) in found.items()}
 
 
 def _trainings(trials: pd.DataFrame) -> Trainings:
@@ -172,9 +171,21 @@ def _all_through(
     return found[1] if found else None
 
 
-def _accuracies(record: SweepRecord, numbers: Sequence[int]) -> dict[int, float]:
-    """Accuracy of each node at the last epoch, mean over trainings."""
-    curves = curve_table(record, numbers, _VALIDATION_ERROR)
-    curves = curves[curves["node"] > 0]
-    last = curves.groupby(["trial", "node"])["value"].last()
-    return {int(node): 100.0 - float(error) for node, error in last.groupby(level="node").mean().items()}
+def _accuracies(
+    record: SweepRecord, graph: Graph, part: Trainings, alone: Mapping[str, float]
+) -> dict[int, float]:
+    """Accuracy of each node at the last epoch, mean over trainings.
+
+    The target's is what the ranking says; a frozen teacher without a curve has that of its model alone.
+    """
+    found = {
+        node: 100.0 - alone[graph.models[node - 1]]
+        for node in graph.frozen_nodes()
+        if graph.models[node - 1] in alone
+    }
+    curves = curve_table(record, part.numbers, _VALIDATION_ERROR)
+    last = curves[curves["node"] > 0].groupby(["trial", "node"])["value"].last()
+    for node, error in last.groupby(level="node").mean().items():
+        found[int(str(node))] = 100.0 - float(error)
+    found[1] = 100.0 - part.mean
+    return found

@@ -99,9 +99,9 @@ def dkw_epsilon(n: float, alpha: float = 0.05) -> float:
     ==================================  =========  =========  =========
     draws                               n = 25     n = 50     n = 200
     ==================================  =========  =========  =========
-    continuous errors                   .967       .955       .958  
-    ties (whole per cents)              .970       .985       .977  
-    trials answer 1 to 4 draws, n_eff   .963       .956       .958  
+    continuous errors                   .967       .955       .958
+    ties (whole per cents)              .970       .985       .977
+    trials answer 1 to 4 draws, n_eff   .963       .956       .958
     ==================================  =========  =========  =========
     """
     if not 0 < alpha < 1 or n < 0:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -43,14 +44,16 @@ PALETTE = {
     "gate-negative-linear": "#a8568a",
     "gate-correct": "#0c8f6a",
 }
-DASHES: tuple[tuple[float, tuple[float, ...]] | str, ...] = (
-    "-",
+Dashes = tuple[float, tuple[float, ...]]  # offset and lengths of dashes and gaps, in line widths
+SOLID: Dashes = (0, ())
+DASHES: tuple[Dashes, ...] = (
+    SOLID,
     (0, (5, 1.6)),
     (0, (1.2, 1.4)),
     (0, (6, 1.6, 1.2, 1.6)),
     (0, (3, 1.4)),
 )
-_RC = {
+_RC: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small files, readable by people and screen readers
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -78,6 +81,8 @@ _RC = {
     "legend.fontsize": 9.5,
 }
 PNG_DPI = 150
+_FONT = "'DejaVu Sans'"  # comes with matplotlib; others measure much the same
+_FONTS = f"{_FONT}, Verdana, 'Segoe UI', Helvetica, Arial, sans-serif"
 _MAX_TICKS = 6
 
 
@@ -106,7 +111,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def series_colours(n: int) -> list[str]:
-    """n colours for an ordered series: grey for where it starts, vermilion for where it ends."""
+    """Return colours for an ordered series of n: grey for where it starts, vermilion for where it ends."""
     middle = [PALETTE[f"series-{i}"] for i in range(1, 7)]
     if n == 1:
         return [PALETTE["series-last"]]
@@ -133,10 +138,13 @@ def finish(figure: Figure, stem: str, description: str) -> Drawing:
     figure.set_layout_engine("none")  # not again for each format
     vector = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": stem}):
-        figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": "kdsearch", "Title": description})
+        figure.savefig(
+            vector, format="svg", metadata={"Date": None, "Creator": "kdsearch", "Title": description}
+        )
     raster = io.BytesIO()
     figure.savefig(raster, format="png", dpi=PNG_DPI)
-    return Drawing(stem=stem, description=description, svg=vector.getvalue(), png=raster.getvalue())
+    svg = vector.getvalue().replace(_FONT, _FONTS)
+    return Drawing(stem=stem, description=description, svg=svg, png=raster.getvalue())
 
 
 _PROLOGUE = re.compile(r"^.*?(?=<svg)", re.DOTALL)
@@ -160,8 +168,7 @@ def inline_svg(drawing: Drawing, label_id: str) -> str:
     svg = _BLANKS.sub("><", svg)
     svg = _HEIGHT.sub(r"\1", _SIZE.sub(r"\1", svg, count=1), count=1)
     svg = _ID.sub(rf"\g<1>{drawing.stem}-", svg)
-    svg = svg.replace("'DejaVu Sans'", "var(--sans)")
+    svg = svg.replace(_FONTS, "var(--sans)")
     for name, colour in PALETTE.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg.replace("<svg", f'<svg role="img" aria-labelledby="{label_id}"', 1)
-

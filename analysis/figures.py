@@ -41,7 +41,10 @@ def _drawings(result: SweepResult, prefix: str) -> Iterator[tuple[str, Drawing |
     for space in result.estimated:
         if space.conditions:
             words = f"EDFs of {space.name} under each condition of {', '.join(space.labels)}."
-            yield f"conditions-{space.name}", finish(plot_conditions(space), f"{prefix}conditions-{slug(space.name)}", words)
+            yield (
+                f"conditions-{space.name}",
+                finish(plot_conditions(space), f"{prefix}conditions-{slug(space.name)}", words),
+            )
     yield "lowest", _lowest(result, prefix)
     for best in result.best:
         yield f"graph-{best.rank}", _graph(best, prefix)
@@ -62,22 +65,28 @@ def comparison_drawing(results: Sequence[SweepResult]) -> Drawing | None:
 
 def _lineage(result: SweepResult, prefix: str) -> Drawing | None:
     spaces = [one.space for one in result.spaces if isinstance(one.space, KtgSpace)]
-    if not spaces or len(spaces) != len(result.spaces) or int(spaces[0].to_spec()["auxiliary"]["count"]) < 1:
+    if len(spaces) < len(result.spaces) or len(spaces) < 2:  # noqa: PLR2004 - one space fixes nothing
         return None
     captions = [f"{count(one.record.counts['classes'])} graphs" for one in result.spaces]
     words = "; ".join(
         f"{one.name}: {one.record.restriction or 'no restriction'}, {caption}"
         for one, caption in zip(result.spaces, captions, strict=True)
     )
-    return finish(draw_lineage(spaces, captions), f"{prefix}lineage", f"What each design space fixes. {words}.")
+    return finish(
+        draw_lineage(spaces, captions), f"{prefix}lineage", f"What each design space fixes. {words}."
+    )
 
 
 def _edfs(result: SweepResult, prefix: str) -> Drawing | None:
     if not result.estimated:
         return None
     curves = [(one.name, one.curve, one.band) for one in result.estimated if one.curve is not None]
-    words = "; ".join(f"{one.name}: AUC {percent(one.auc)}, n = {one.population.n}" for one in result.estimated)
-    return finish(plot_edfs(curves), f"{prefix}edf", f"Empirical distribution functions of the errors. {words}.")
+    words = "; ".join(
+        f"{one.name}: AUC {percent(one.auc)}, n = {one.population.n}" for one in result.estimated
+    )
+    return finish(
+        plot_edfs(curves), f"{prefix}edf", f"Empirical distribution functions of the errors. {words}."
+    )
 
 
 def _lowest(result: SweepResult, prefix: str) -> Drawing | None:
@@ -91,7 +100,7 @@ def _lowest(result: SweepResult, prefix: str) -> Drawing | None:
 def _graph(best: BestConfiguration, prefix: str) -> Drawing | None:
     if best.graph is None:
         return None
-    words = f"Graph of rank {best.rank}: {best.graph.to_text()}. Accuracy of the target {percent(best.accuracies.get(1))} %."
+    words = f"Graph of rank {best.rank}, accuracy {percent(best.accuracies.get(1))} %: {best.graph.to_text()}"
     figure = draw_graph(best.graph, accuracies=best.accuracies)
     return finish(figure, f"{prefix}graph-{best.rank}", words)
 
@@ -100,7 +109,9 @@ def _curves(result: SweepResult, prefix: str) -> Drawing | None:
     panels = [panel for panel in (_best_panel(result), _space_panel(result)) if panel[1]]
     if not panels:
         return None
-    return finish(plot_curves(panels), f"{prefix}curves", "Validation error by epoch of the best and of median trials.")
+    return finish(
+        plot_curves(panels), f"{prefix}curves", "Validation error by epoch of the best and of median trials."
+    )
 
 
 def _best_panel(result: SweepResult) -> tuple[str, list[Line]]:
@@ -110,18 +121,20 @@ def _best_panel(result: SweepResult) -> tuple[str, list[Line]]:
     trial, _ = result.best[0].trainings.best
     rows = curve_table(result.record, [trial], "val_error")
     lines: list[Line] = []
-    for node, part in rows[rows["node"] > 0].groupby("node"):
+    for node in sorted({int(node) for node in rows["node"] if node > 0}):
         name = "target" if node == _TARGET_NODE else f"node {node}"
-        lines.append((name, part, _NODE_COLOURS[(int(node) - 1) % len(_NODE_COLOURS)]))
+        lines.append((name, rows[rows["node"] == node], _NODE_COLOURS[(node - 1) % len(_NODE_COLOURS)]))
     return f"best, trial {trial}: all nodes", lines
 
 
 def _space_panel(result: SweepResult) -> tuple[str, list[Line]]:
     """The target in the best and in the median trial of the first and the last space."""
-    ends = [result.estimated[0], result.estimated[-1]] if len(result.estimated) > 1 else list(result.estimated)
-    colours = [("series-first", "series-1"), ("series-last", "series-5")][-len(ends) :]
+    ends = (
+        [result.estimated[0], result.estimated[-1]] if len(result.estimated) > 1 else list(result.estimated)
+    )
+    colours = [("series-last", "series-5"), ("series-first", "series-1")]
     lines: list[Line] = []
-    for space, pair in zip(ends, colours, strict=True):
+    for space, pair in reversed(list(zip(reversed(ends), colours, strict=False))):
         best, median = best_and_median(space)
         for word, trial, colour in (("best", best, pair[0]), ("median", median, pair[1])):
             rows = curve_table(result.record, [trial], "val_error")

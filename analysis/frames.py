@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from kdsearch.analysis.population import count_outcomes
 from kdsearch.analysis.record import SpaceRecord, SweepRecord
+from kdsearch.spaces import DesignSpace
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -99,7 +101,7 @@ def parameter_columns(record: SweepRecord) -> list[str]:
     return [str(name) for name in record.trials.columns if name not in TRIAL_COLUMNS]
 
 
-def configuration(row: Mapping[str, object], names: Sequence[str]) -> dict[str, Value]:
+def configuration(row: Mapping[Any, object], names: Sequence[str]) -> dict[str, Value]:
     """The parameters that a trial has: a row's values without the missing ones, as plain Python values."""
     found: dict[str, Value] = {}
     for name in names:
@@ -111,11 +113,24 @@ def configuration(row: Mapping[str, object], names: Sequence[str]) -> dict[str, 
     return found
 
 
+def fitting(space: DesignSpace, found: dict[str, Value]) -> dict[str, Value]:
+    """A configuration whose whole numbers pandas may have turned into floats, as the space wants them."""
+    if found in space:
+        return found
+    whole = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in found.items()
+    }
+    return whole if whole in space else found
+
+
 def population(record: SweepRecord, space: SpaceRecord, trials: pd.DataFrame) -> Population:
     """Collect the draws of one space; `trials` is what `counted_trials` returned."""
     draws = record.draws[record.draws["space"] == space.name]
     searched = trials[trials["role"] != PRETRAIN]
-    joined = draws.merge(searched[["number", "state", "error"]], left_on="trial", right_on="number", how="left")
+    joined = draws.merge(
+        searched[["number", "state", "error"]], left_on="trial", right_on="number", how="left"
+    )
     states = joined["state"].fillna("lost").value_counts().sort_index()
     answered = joined[joined["error"].notna()]
     grouped = answered.groupby("number").agg(
@@ -149,4 +164,5 @@ def curve_table(record: SweepRecord, numbers: Sequence[int], metric: str) -> pd.
     curves = record.curves
     chosen = curves[(curves["metric"] == metric) & curves["trial"].isin(list(numbers))]
     chosen = chosen[np.isfinite(chosen["value"].to_numpy(dtype=np.float64))]
-    return chosen.sort_values(["trial", "node", "epoch"], kind="stable", ignore_index=True)
+    ordered: pd.DataFrame = chosen.sort_values(["trial", "node", "epoch"], kind="stable", ignore_index=True)
+    return ordered

@@ -18,16 +18,30 @@ from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 
-from kdsearch.analysis.figure_style import FAINT, INK, MUTED, PALETTE, PAPER, TARGET, new_figure
+from kdsearch.analysis.figure_style import (
+    FAINT,
+    INK,
+    MUTED,
+    PALETTE,
+    PAPER,
+    SOLID,
+    TARGET,
+    Dashes,
+    new_figure,
+)
 from kdsearch.spaces import Gate, Graph, KtgSpace
 
 Source = str | int  # "label" or a node's number, counted from 1 (the target)
 Point = tuple[float, float]
 
-GATE_STYLES: dict[Gate, tuple[str, str | tuple[float, tuple[float, ...]], str]] = {
-    Gate.THROUGH: (PALETTE["gate-through"], "-", "through: passes as it is"),
+GATE_STYLES: dict[Gate, tuple[str, Dashes, str]] = {
+    Gate.THROUGH: (PALETTE["gate-through"], SOLID, "through: passes as it is"),
     Gate.LINEAR: (PALETTE["gate-linear"], (0, (5, 2)), "linear: grows from 0 to 1"),
-    Gate.NEGATIVE_LINEAR: (PALETTE["gate-negative-linear"], (0, (6, 2, 1.2, 2)), "negative linear: falls from 1 to 0"),
+    Gate.NEGATIVE_LINEAR: (
+        PALETTE["gate-negative-linear"],
+        (0, (6, 2, 1.2, 2)),
+        "negative linear: falls from 1 to 0",
+    ),
     Gate.CORRECT: (PALETTE["gate-correct"], (0, (1.3, 1.5)), "correct: where the source is right"),
 }
 _NODE_RADIUS = 0.36
@@ -35,7 +49,7 @@ _LABEL_HALF = (0.34, 0.155)
 _RING = 1.42
 _RING_STEP = 0.16  # wider for each auxiliary node beyond two
 _PAIR_BEND = 0.2
-_AVOID_BEND = 0.42
+_CLEARANCE = 0.5  # from the middle of the target to the middle of an edge that passes it
 _GAP = 0.045  # between an arrow's end and its node
 _SAMPLES = 401  # points at which a curve is tried when it is cut off
 _PLANAR = 2  # up to so many auxiliary nodes no edges cross
@@ -53,7 +67,7 @@ class EdgeLook:
     source: Source
     target: int
     colour: str
-    dashes: str | tuple[float, tuple[float, ...]] = "-"
+    dashes: Dashes = SOLID
     width: float = 1.9
     alpha: float = 1.0
 
@@ -66,7 +80,7 @@ class NodeLook:
     outline: str
     fill: str = PAPER
     ink: str = INK
-    dashes: str | tuple[float, tuple[float, ...]] = "-"
+    dashes: Dashes = SOLID
     width: float = 1.6
 
 
@@ -127,7 +141,7 @@ def draw_graph_on(
             outline=TARGET if number == 1 else MUTED if number in frozen else INK,
             fill=TARGET if number == 1 else PAPER,
             ink=PAPER if number == 1 else INK,
-            dashes=(0, (3, 2)) if number in frozen else "-",
+            dashes=(0, (3, 2)) if number in frozen else SOLID,
         )
     edges = [
         EdgeLook(
@@ -215,7 +229,7 @@ def _space_edge(source: Source, target: int, values: tuple[str, ...] | None) -> 
     gates = {Gate(value) for value in values}
     if gates == {Gate.CUTOFF}:
         return None
-    dashes = GATE_STYLES[gates.pop()][1] if len(gates) == 1 else "-"
+    dashes = GATE_STYLES[gates.pop()][1] if len(gates) == 1 else SOLID
     return EdgeLook(source=source, target=target, colour=TARGET, dashes=dashes, width=2.2)
 
 
@@ -251,13 +265,18 @@ def _bend(places: Mapping[Source, Point], edge: EdgeLook, *, paired: bool) -> fl
     (x1, y1), (x2, y2), (x0, y0) = places[edge.source], places[edge.target], places[1]
     dx, dy = x2 - x1, y2 - y1
     length = math.hypot(dx, dy)
-    if 1 not in {edge.source, edge.target}:
-        aside = (dx * (y0 - y1) - dy * (x0 - x1)) / length  # positive: the target lies to the left
-        along = (dx * (x0 - x1) + dy * (y0 - y1)) / length**2
-        if abs(aside) < _NODE_RADIUS * 1.5 and 0 < along < 1:
-            first = edge.source == "label" or int(edge.source) < edge.target
-            return math.copysign(_AVOID_BEND if first else _AVOID_BEND * 1.4, aside or 1.0)
-    return _PAIR_BEND if paired else 0.0
+    natural = _PAIR_BEND if paired else 0.0
+    if 1 in {edge.source, edge.target}:
+        return natural
+    aside = (dx * (y0 - y1) - dy * (x0 - x1)) / length  # positive: the target lies to the left
+    along = (dx * (x0 - x1) + dy * (y0 - y1)) / length**2
+    if abs(aside + natural * length / 2) >= _CLEARANCE or not 0 < along < 1:
+        return natural
+    first = edge.source == "label" or int(edge.source) < edge.target
+    away = (
+        _CLEARANCE if first or abs(aside) >= _CLEARANCE else _CLEARANCE * 1.45
+    )  # of two, one inside the other
+    return 2 * (math.copysign(away, aside) - aside) / length
 
 
 def _arrow(places: Mapping[Source, Point], edge: EdgeLook, bend: float) -> tuple[PathPatch, Polygon]:

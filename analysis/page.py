@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,9 @@ class SweepView:
     thing: str
 
 
-def render(results: Sequence[SweepResult], figures: Sequence[Mapping[str, Drawing]], comparison: Drawing | None) -> str:
+def render(
+    results: Sequence[SweepResult], figures: Sequence[Mapping[str, Drawing]], comparison: Drawing | None
+) -> str:
     """The whole page as HTML."""
     views = [
         _view(result, drawn, f"s{i}-" if len(results) > 1 else "")
@@ -81,7 +84,19 @@ def render(results: Sequence[SweepResult], figures: Sequence[Mapping[str, Drawin
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("percent", "signed", "interval", "p_value", "count", "plural", "duration", "moment", "listed", "arrow"):
+    for name in (
+        "percent",
+        "signed",
+        "interval",
+        "p_value",
+        "count",
+        "plural",
+        "duration",
+        "moment",
+        "listed",
+        "arrow",
+        "value",
+    ):
         environment.filters[name] = getattr(wording, name)
     environment.filters["number"] = _number
     environment.globals.update(figure=_figure, scale=_scale, first_group=_first_group, reached=story.reached)
@@ -106,7 +121,9 @@ def _view(result: SweepResult, figures: Mapping[str, Drawing], key: str) -> Swee
         states=_states(result),
         messages=messages[:_MESSAGES],
         more_messages=max(0, len(messages) - _MESSAGES),
-        settings=yaml.safe_dump(_plain(result.record.settings), sort_keys=False, allow_unicode=True, width=100),
+        settings=yaml.safe_dump(
+            _plain(result.record.settings), sort_keys=False, allow_unicode=True, width=100
+        ),
         things=story.thing(result),
         thing=story.thing(result, 1),
     )
@@ -122,18 +139,19 @@ def _title(results: Sequence[SweepResult]) -> str:
 def _number(value: float | None, digits: int = 2) -> Markup:
     """A number for reading that carries its full value, the same text as in the CSV files."""
     if value is None:
-        return Markup(wording.NONE)
+        return Markup("{}").format(wording.NONE)
     return Markup('<data value="{}">{}</data>').format(repr(float(value)), wording.percent(value, digits))
 
 
 def _figure(drawing: Drawing, label_id: str) -> Markup:
-    # matplotlib escapes text; everything else in the drawing is made here
-    return Markup(inline_svg(drawing, label_id))  # noqa: S704
+    return Markup(inline_svg(drawing, label_id))  # noqa: S704 - matplotlib escapes text, the rest is made here
 
 
 def _scale(space: SpaceResult) -> Scale:
     """One scale for all conditions of a space, with the whole space on it."""
-    values = [value for row in space.conditions for value in (row.auc, row.low, row.high) if value is not None]
+    values = [
+        value for row in space.conditions for value in (row.auc, row.low, row.high) if value is not None
+    ]
     values += [space.auc] if space.auc is not None else []
     low, high = min(values), max(values)
     margin = 0.04 * (high - low)
@@ -158,7 +176,8 @@ def _overview(result: SweepResult) -> Overview:
             (
                 group,
                 tuple(
-                    (value, tuple(cells.get((i, group, value)) for i in range(len(spaces)))) for value in values
+                    (value, tuple(cells.get((i, group, value)) for i in range(len(spaces))))
+                    for value in values
                 ),
             )
             for group, values in groups.items()
@@ -168,8 +187,8 @@ def _overview(result: SweepResult) -> Overview:
 
 def _states(result: SweepResult) -> tuple[tuple[str, int, int], ...]:
     trials = result.trials
-    table = trials.groupby(["state", "role"]).size() if len(trials) else {}
-    rows = [(state, int(table.get((state, "search"), 0)), int(table.get((state, "pretrain"), 0))) for state in _STATES]
+    table = Counter(zip(trials["state"], trials["role"], strict=True))
+    rows = [(state, table[state, "search"], table[state, "pretrain"]) for state in _STATES]
     return tuple(row for row in rows if row[1] or row[2] or row[0] in (COMPLETE, *UNLUCKY))
 
 
@@ -196,13 +215,21 @@ def _comparisons(results: Sequence[SweepResult]) -> list[tuple[SweepResult, Spac
     return rows
 
 
-def _against(base: SweepResult, first: SpaceResult, result: SweepResult, space: SpaceResult) -> Difference | None:
+def _against(
+    base: SweepResult, first: SpaceResult, result: SweepResult, space: SpaceResult
+) -> Difference | None:
     same = (base.record.a, base.record.tau) == (result.record.a, result.record.tau)
     if not same or min(len(first.population.errors), len(space.population.errors)) < 2:  # noqa: PLR2004
         return None
     x, y = space.population, first.population
     return auc_difference(
-        x.errors, y.errors, x.weights, y.weights, a=base.record.a, tau=base.record.tau, alpha=base.record.alpha
+        x.errors,
+        y.errors,
+        x.weights,
+        y.weights,
+        a=base.record.a,
+        tau=base.record.tau,
+        alpha=base.record.alpha,
     )
 
 

@@ -6,6 +6,10 @@ exact; studentised it also keeps its level, for growing n, when the groups diffe
 for R random shuffles with b as extreme as observed (Phipson & Smyth 2010), or the exact share where all
 divisions number no more than R; never 0.
 
+Simulated level at a nominal .05 (20,000 repeats; `test_stat_permutation.py` repeats it): .0487 for 15 and 35
+exponential scores, .0502 if each of them answers 1 to 4 draws, .0536 for 20 and 60 normal scores of standard
+deviations 3 and 1.
+
 A group of k trials out of m gets the first k of a shuffled order, so one set of orders serves groups of all
 sizes, and everything about the other group follows from the totals. A table of conditions thus costs one
 shuffle.

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from kdsearch.analysis.edf import Band, Edf, edf
 from kdsearch.analysis.figure_style import (
     DASHES,
     MUTED,
     PALETTE,
+    SOLID,
     TARGET,
     new_figure,
     plain_axes,
@@ -133,7 +134,7 @@ def plot_conditions(result: SpaceResult) -> Figure:
 
 
 def _plot_group(axes: Axes, result: SpaceResult, group: str, limits: tuple[float, float]) -> None:
-    drawn, labels = result.population, np.asarray(result.labels[group])
+    drawn, labels = result.population, np.array(result.labels[group], dtype=np.str_)
     rows = [row for row in result.conditions if row.group == group and row.n]
     colours = [PALETTE[f"series-{1 + i % _COLOURS}"] for i in range(len(rows))]
     for i, (row, colour) in enumerate(zip(rows, colours, strict=True)):
@@ -143,7 +144,7 @@ def _plot_group(axes: Axes, result: SpaceResult, group: str, limits: tuple[float
             *edf_steps(edf(drawn.errors[mask], drawn.weights[mask]), *limits),
             color=TARGET if chosen else colour,
             linewidth=2.6 if chosen else 1.3,
-            linestyle="-" if chosen else DASHES[i % len(DASHES)],
+            linestyle=SOLID if chosen else DASHES[i % len(DASHES)],
             label=f"{row.value} (fixed)" if chosen else row.value,
             zorder=4 if chosen else 2,
         )
@@ -164,7 +165,7 @@ def plot_lowest(lowest: Sequence[LowestError], labels: Sequence[str]) -> Figure:
         mean, spread = one.mean[:shown], one.spread[:shown]
         low, high = np.maximum(mean - spread, one.best), mean + spread
         axes.fill_between(draws, low, high, step="post", color=colour, alpha=0.16, linewidth=0)
-        dashes = "-" if i == len(lowest) - 1 else DASHES[1]
+        dashes = SOLID if i == len(lowest) - 1 else DASHES[1]
         axes.step(draws, mean, where="post", color=colour, linewidth=2.1, linestyle=dashes, label=label)
     if shown > 30:  # noqa: PLR2004 - long searches are read on a logarithmic axis
         axes.set_xscale("log")
@@ -173,7 +174,8 @@ def plot_lowest(lowest: Sequence[LowestError], labels: Sequence[str]) -> Figure:
     if shown > 2 * _FIRST_READ:  # before, a single diverged draw may dominate
         top = max(float((one.mean + one.spread)[_FIRST_READ - 1]) for one in lowest)
         bottom = min(one.best for one in lowest)
-        axes.set_ylim(max(0.0, bottom - 0.08 * (top - bottom)), top + 0.05 * (top - bottom))
+        if top > bottom:
+            axes.set_ylim(max(0.0, bottom - 0.08 * (top - bottom)), top + 0.05 * (top - bottom))
     plain_axes(axes, xlabel="draws at random", ylabel="lowest validation error so far (%)")
     axes.legend(loc="upper right")
     return figure
@@ -197,6 +199,7 @@ def plot_curves(panels: Sequence[tuple[str, Sequence[tuple[str, pd.DataFrame, st
                 label=label,
             )
         plain_axes(axes, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_title(title)
         axes.legend(loc="upper right", fontsize=8.5, handlelength=2.8)
     values = np.concatenate([rows["value"].to_numpy() for _, lines in panels for _, rows, _ in lines])
@@ -236,6 +239,6 @@ def plot_history(trials: pd.DataFrame) -> Figure:
         label="lowest so far",
     )
     plain_axes(axes, xlabel="trial", ylabel=_ERROR_AXIS)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.legend(loc="upper right")
     return figure
-

@@ -8,7 +8,6 @@ report that fails leaves the old one as it was.
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +54,9 @@ def write_report(records: Sequence[SweepRecord], out: Path) -> ReportFiles:
         raise ReportError("a report needs at least one sweep", "Name one: kdsearch report NAME --out DIR.")
     names = [record.name for record in records]
     if len(set(names)) < len(names):
-        raise ReportError(f"the same sweep stands twice in the report: {', '.join(names)}", "Name each sweep once.")
+        raise ReportError(
+            f"the same sweep stands twice in the report: {', '.join(names)}", "Name each sweep once."
+        )
     contents = _contents(records)
     with _writing(out):
         _write(contents, out)
@@ -108,7 +109,7 @@ def _write(contents: Mapping[str, bytes], out: Path) -> None:
             path.write_bytes(content)
         for name in contents:
             (out / name).parent.mkdir(exist_ok=True)
-            os.replace(draft / name, out / name)
+            (draft / name).replace(out / name)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -119,7 +120,9 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except (FileExistsError, NotADirectoryError):
-        raise ReportError(f"cannot write a report to {out}: it is, or lies below, a file", "Give a folder.") from None
+        raise ReportError(
+            f"cannot write a report to {out}: it is, or lies below, a file", "Give a folder."
+        ) from None
     except IsADirectoryError as error:
         raise ReportError(
             f"cannot write a report to {out}: {error.filename2 or error.filename} is a folder",
@@ -128,8 +131,10 @@ def _writing(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise KdsearchError(
-                f"cannot write a report to {out}: {error.strerror}", "Free some space and run the command again."
+                f"cannot write a report to {out}: {error.strerror}",
+                "Free some space and run the command again.",
             ) from None
         raise ReportError(
-            f"cannot write a report to {out}: {error.strerror}", "Give a folder that you can write to with --out."
+            f"cannot write a report to {out}: {error.strerror}",
+            "Give a folder that you can write to with --out.",
         ) from None

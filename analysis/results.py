@@ -20,6 +20,7 @@ from kdsearch.analysis.frames import (
     Population,
     configuration,
     counted_trials,
+    fitting,
     parameter_columns,
     population,
 )
@@ -106,8 +107,8 @@ def analyse(record: SweepRecord) -> SweepResult:
     trials = counted_trials(record)
     parameters = tuple(parameter_columns(record))
     spaces: list[SpaceResult] = []
-    for index, space in enumerate(record.spaces):
-        spaces.append(_space_result(record, space, trials, parameters, index, spaces))
+    for space in record.spaces:
+        spaces.append(_space_result(record, space, trials, parameters, before=spaces))
     estimated = [space for space in spaces if space.curve is not None]
     ends = estimated[:1] + estimated[-1:] if len(estimated) > 1 else estimated
     return SweepResult(
@@ -126,14 +127,15 @@ def _space_result(
     space: SpaceRecord,
     trials: pd.DataFrame,
     parameters: Sequence[str],
-    index: int,
+    *,
     before: Sequence[SpaceResult],
 ) -> SpaceResult:
+    index = len(before)
     design = space_from_spec(space.spec, name=space.name)
     drawn = population(record, space, trials)
     labels = _labels(design, drawn, trials, parameters)
     decision = next((made for made in reversed(record.decisions) if made.space == space.name), None)
-    conditions, from_decision = _conditions(record, design, drawn, labels, decision, index)
+    conditions, from_decision = _conditions(record, design, drawn, labels, decision=decision, index=index)
     usable = drawn.usable
     curve = edf(drawn.errors, drawn.weights) if usable else None
     return SpaceResult(
@@ -148,7 +150,7 @@ def _space_result(
         conditions=conditions,
         from_decision=from_decision,
         decision=decision,
-        confirmation=_confirmation(record, space, drawn, index, before),
+        confirmation=_confirmation(record, space, drawn, before),
     )
 
 
@@ -171,7 +173,7 @@ def _labels(
 ) -> dict[str, list[str]]:
     """Each group's value in each trial of the population."""
     rows = trials.set_index("number").loc[drawn.numbers, list(parameters)].to_dict("records")
-    configurations = [configuration(row, space.parameter_names) for row in rows]
+    configurations = [fitting(space, configuration(row, space.parameter_names)) for row in rows]
     return {group.name: [group.value_of(one) for one in configurations] for group in space.groups()}
 
 
@@ -180,6 +182,7 @@ def _conditions(
     space: DesignSpace,
     drawn: Population,
     labels: Mapping[str, Sequence[str]],
+    *,
     decision: DecisionRecord | None,
     index: int,
 ) -> tuple[tuple[ConditionRow, ...], bool]:
@@ -189,12 +192,13 @@ def _conditions(
     stored = _stored_rows(decision)
     if stored and all(_still_true(record, row, drawn, labels) for row in stored):
         return stored, True
+    levels = {group.name: group.values for group in space.groups()}  # noqa: PD011 - no frame
     seed = int(np.random.SeedSequence([record.seed, index, 1]).generate_state(1)[0])
     rows = condition_table(
         drawn.errors,
         drawn.weights,
         labels,
-        {group.name: group.values for group in space.groups()},
+        levels,
         a=record.a,
         tau=record.tau,
         alpha=decision.alpha if decision is not None else record.alpha,
@@ -216,14 +220,14 @@ def _stored_rows(decision: DecisionRecord | None) -> tuple[ConditionRow, ...]:
 def _still_true(
     record: SweepRecord, row: ConditionRow, drawn: Population, labels: Mapping[str, Sequence[str]]
 ) -> bool:
-    mask = np.asarray(labels.get(row.group, [""] * len(drawn.errors))) == row.value
+    mask = np.array(labels.get(row.group, [""] * len(drawn.errors)), dtype=np.str_) == row.value
     if row.n != int(drawn.weights[mask].sum()):
         return False
     return row.auc is None or abs(_auc(record, drawn.errors[mask], drawn.weights[mask]) - row.auc) < _SAME
 
 
 def _confirmation(
-    record: SweepRecord, space: SpaceRecord, drawn: Population, index: int, before: Sequence[SpaceResult]
+    record: SweepRecord, space: SpaceRecord, drawn: Population, before: Sequence[SpaceResult]
 ) -> Confirmation | None:
     """Compare the draws that this space was chosen on with its fresh draws (winner's curse)."""
     parent = next((one for one in before if one.name == space.parent), None)
@@ -231,9 +235,9 @@ def _confirmation(
     if parent is None or parent.decision is None or not drawn.usable or not fresh.any():
         return None
     made, old = parent.decision, parent.population
-    if made.group not in parent.labels or made.child != space.name:
+    if made.group is None or made.group not in parent.labels or made.child != space.name:
         return None
-    selected = np.asarray(parent.labels[made.group]) == made.value
+    selected = np.array(parent.labels[made.group], dtype=np.str_) == made.value
     if not selected.any():
         return None
     return confirmation(
@@ -243,7 +247,7 @@ def _confirmation(
         fresh_weights=drawn.fresh[fresh],
         rest=old.errors[~selected],
         rest_weights=old.weights[~selected],
-        rng=np.random.default_rng([record.seed, index, 2]),
+        rng=np.random.default_rng([record.seed, len(before), 2]),
         a=record.a,
         tau=record.tau,
         alpha=record.alpha,

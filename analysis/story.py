@@ -9,7 +9,7 @@ from markupsafe import Markup
 from kdsearch.analysis.best import BestConfiguration
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.confirmation import Confirmation
-from kdsearch.analysis.frames import UNLUCKY
+from kdsearch.analysis.frames import UNLUCKY, Population
 from kdsearch.analysis.record import DecisionRecord
 from kdsearch.analysis.results import SpaceResult, SweepResult
 from kdsearch.analysis.wording import arrow, count, interval, listed, p_value, percent, plural
@@ -24,7 +24,7 @@ _POLICIES = {
 
 def thing(result: SweepResult, number: int = 2) -> str:
     """What one configuration of this sweep is called."""
-    graph = result.record.spaces[-1].spec.get("kind") == "ktg"
+    graph = any(space.spec.get("kind") == "ktg" for space in result.record.spaces)
     word = "graph" if graph else "configuration"
     return word if number == 1 else word + "s"
 
@@ -36,7 +36,9 @@ def headline(result: SweepResult) -> Markup:
         return Markup("{}").format(_nothing(result))
     first, last = estimated[0], estimated[-1]
     if first is last:
-        opening = Markup("{} from <b>{}</b> {} an outcome: the AUC of their error distribution is <b>{}</b>{}.").format(
+        opening = Markup(
+            "{} from <b>{}</b> {} an outcome: the AUC of their error distribution is <b>{}</b>{}."
+        ).format(
             plural(last.population.n, "draw"),
             last.name,
             "has" if last.population.n == 1 else "have",
@@ -67,9 +69,9 @@ def _nothing(result: SweepResult) -> str:
     trained = int((result.searched["state"] == "complete").sum())
     if trained:
         return (
-            f"{plural(trained, 'trial is', 'trials are')} complete, but none answers a random draw from a space, so there is no "
-            "sample to estimate an error distribution from: trials that a searcher proposes from earlier results "
-            "show its taste and not the space."
+            f"{plural(trained, 'trial is', 'trials are')} complete, but none answers a random draw from a space, so "
+            "there is no sample to estimate an error distribution from: trials that a searcher proposes from earlier "
+            "results show its taste and not the space."
         )
     return "No trial of the search has an outcome yet, so there is nothing to estimate."
 
@@ -144,27 +146,41 @@ def _drawn(result: SweepResult, space: SpaceResult) -> Markup:
     if not drawn.n:
         return Markup("No draw from {} has an outcome yet.").format(space.name)
     reused = drawn.n - int(drawn.fresh.sum())
-    if space.record.exhaustive:
-        times = "once" if space.record.repeats == 1 else f"{space.record.repeats} times"
-        valid = count(space.record.counts["valid_classes"])
-        opening = Markup("All {} valid {} are to be trained {}; {} are answered by {}").format(
-            valid, thing(result), times, plural(drawn.n, "draw"), plural(len(drawn.numbers), "trial")
-        )
-    else:
-        opening = Markup("{} at random are answered by {}").format(
-            plural(drawn.n, "draw"), plural(len(drawn.numbers), "trial")
-        )
-    if reused:
-        opening += Markup(", {} of them reused from {}").format(plural(reused, "draw"), space.record.parent)
-    lost = drawn.share_of(UNLUCKY)
-    unlucky = (
-        Markup(" {} diverged or failed and {} with {:g} % error.").format(
-            plural(lost, "draw"), "counts" if lost == 1 else "count", result.record.diverged_error
-        )
-        if lost
-        else ""
+    return Markup("{}{}, answered by {}{}, {} an AUC of <b>{}</b>{}.{}{}").format(
+        _whole(result, space),
+        plural(drawn.n, "draw" if space.record.exhaustive else "random draw"),
+        plural(len(drawn.numbers), "trial"),
+        f" ({reused:,} reused from {space.record.parent})" if reused else "",
+        "has" if drawn.n == 1 else "have",
+        percent(space.auc),
+        _within(space),
+        _unlucky(result, drawn),
+        _waiting(drawn),
     )
-    return opening + Markup(". Their AUC is <b>{}</b>{}.").format(percent(space.auc), _within(space)) + unlucky
+
+
+def _whole(result: SweepResult, space: SpaceResult) -> str:
+    """How a space that is trained as a whole is trained."""
+    if not space.record.exhaustive:
+        return ""
+    times = {1: "once", 2: "twice"}.get(space.record.repeats, f"{space.record.repeats} times")
+    valid = count(space.record.counts["valid_classes"])
+    return f"Here every graph is trained, all {valid} valid ones, {times} each: ".replace(
+        "graph", thing(result, 1)
+    )
+
+
+def _unlucky(result: SweepResult, drawn: Population) -> str:
+    lost = drawn.share_of(UNLUCKY)
+    if not lost:
+        return ""
+    counts = "counts" if lost == 1 else "count"
+    return f" {plural(lost, 'draw')} diverged or failed and {counts} with {result.record.diverged_error:g} % error."
+
+
+def _waiting(drawn: Population) -> str:
+    waiting = drawn.drawn - drawn.n
+    return f" {plural(waiting, 'draw has', 'draws have')} no outcome yet." if waiting else ""
 
 
 def _confirmed(space: SpaceResult, again: Confirmation) -> Markup:
@@ -176,7 +192,9 @@ def _confirmed(space: SpaceResult, again: Confirmation) -> Markup:
     if again.holds is False:
         verdict = "the value it was chosen on was too good, as winners’ values tend to be"
     limits = f" {interval(again.interval.low, again.interval.high)}" if again.interval else ""
-    return Markup("On <b>{}</b> from {} the AUC is {}{}, {} points {} the {} that it was chosen on: {}.").format(
+    return Markup(
+        "On <b>{}</b> from {} the AUC is {}{}, {} points {} the {} that it was chosen on: {}."
+    ).format(
         plural(again.fresh_n, "fresh draw"),
         space.name,
         percent(again.fresh_auc),
@@ -191,7 +209,9 @@ def _confirmed(space: SpaceResult, again: Confirmation) -> Markup:
 def _decided(space: SpaceResult, made: DecisionRecord) -> list[Markup]:
     row = next((row for row in space.conditions if space.chosen(row)), None)
     evidence = [_evidence(space, row)] if row is not None and row.auc is not None else []
-    source = Markup("<span class=source><q>{}</q> Decided by {} on {}{}; {}, at the level {:.3g}.</span>").format(
+    source = Markup(
+        "<span class=source><q>{}</q> Decided by {} on {}{}; {}, at the level {:.3g}.</span>"
+    ).format(
         arrow(made.reason),
         made.chooser,
         plural(made.draws, "draw"),
@@ -228,7 +248,7 @@ def reached(result: SweepResult) -> Markup:
     if len(result.lowest) < 2:  # noqa: PLR2004 - two spaces are compared
         return Markup("")
     first, last = result.lowest
-    shown = min(first.n, last.n)
+    shown = max(1, min(first.n, last.n) // 3)  # further on the draws run out
     start, end = float(first.mean[shown - 1]), float(last.mean[shown - 1])
     opening = Markup("After {} the lowest error is on average <b>{}</b> in {} and <b>{}</b> in {}.").format(
         plural(shown, "draw"), percent(start), first.space, percent(end), last.space

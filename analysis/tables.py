@@ -122,7 +122,7 @@ def lowest_rows(result: SweepResult) -> Iterable[Row]:
 
 
 def lineage(results: Sequence[SweepResult]) -> str:
-    """lineage.json: each sweep's spaces with parent, restriction, sizes and AUC, and each decision with its evidence."""
+    """lineage.json: each sweep's spaces with parent, restriction, sizes and AUC, and each decision with evidence."""
     sweeps = [
         {
             "sweep": result.record.name,
@@ -138,7 +138,9 @@ def lineage(results: Sequence[SweepResult]) -> str:
         }
         for result in results
     ]
-    return json.dumps({"sweeps": sweeps}, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    return (
+        json.dumps({"sweeps": sweeps}, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    )
 
 
 def _space_entry(space: SpaceResult) -> dict[str, Any]:

@@ -58,6 +58,11 @@ def moment(when: datetime) -> str:
     return when.strftime("%Y-%m-%d %H:%M UTC")
 
 
+def value(item: object) -> str:
+    """A parameter's value as it fits into a table."""
+    return f"{item:.6g}" if isinstance(item, float) else str(item)
+
+
 def listed(words: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

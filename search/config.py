@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kdsearch.search import presets
-from kdsearch.spaces import DesignSpace, KtgSpace, space_from_spec
+from kdsearch.spaces import DesignSpace, KtgSpace, parse_yaml, space_from_spec
 from kdsearch.spaces.errors import UnknownNameError, UsageError
 from kdsearch.trainables.registry import trainable_kind, trainable_names
 
@@ -164,13 +163,7 @@ def load_sweep(preset_or_path: str, changes: Sequence[str] = (), seed: int | Non
 
     """
     where, text = _source(preset_or_path)
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(
-            f"{where} is not YAML: {' '.join(str(error).split())}",
-            "Compare with `kdsearch presets --show NAME`.",
-        ) from None
+    data = parse_yaml(text, where)
     if not isinstance(data, dict):
         raise UsageError(
             f"{where} does not hold a mapping of keys", "Compare with `kdsearch presets --show NAME`."
@@ -240,10 +233,7 @@ def _apply(data: dict[str, Any], change: str) -> None:
         if not isinstance(child, dict):
             raise UsageError(f"--set {key}: {parent!r} is a value, not a section")
         node = child
-    try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {key}: cannot read the value {value!r} as YAML") from None
+    node[last] = parse_yaml(value, f"--set {key}")
 
 
 def _explained(error: ValidationError, where: str) -> UsageError:

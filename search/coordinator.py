@@ -7,6 +7,7 @@ queue one by one, so that one bad member cannot fail its neighbours twice, and w
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -408,9 +409,9 @@ class Coordinator:
                 case Stage():
                     self._submit(op.AddSpaces(self.sweep.name, (_space_row(record),)))
                 case Decision():
-                    self._event("decision", f"decision:{record.space}:{record.look}", asdict(record))
+                    self._event("decision", f"{record.space}:{record.look}", asdict(record))
                 case Note(text):
-                    self._event("note", f"note:{text}", {"text": text})
+                    self._event("note", text, {"text": text})
         ready = tuple(
             op.DrawRow(space=draw.space, draw=draw.draw, trial=draw.trial, fresh=draw.fresh)
             for draw in self._draws
@@ -420,10 +421,11 @@ class Coordinator:
             self._submit(op.AddDraws(self.sweep.name, ready))
             self._draws = [draw for draw in self._draws if draw.trial not in self._trials]
 
-    def _event(self, kind: str, key: str, data: Mapping[str, Any]) -> None:
-        self._submit(
-            op.AddEvents(self.sweep.name, (op.EventRow(kind=kind, at=self._clock(), data=data, key=key),))
-        )
+    def _event(self, kind: str, name: str, data: Mapping[str, Any]) -> None:
+        """Append an event; `name` makes it the same event when a resume comes upon it again."""
+        key = hashlib.sha256(f"{self.sweep.name}\x1f{kind}\x1f{name}".encode()).hexdigest()[:32]
+        row = op.EventRow(kind=kind, at=self._clock(), data=data, key=key)
+        self._submit(op.AddEvents(self.sweep.name, (row,)))
 
 
 def _space_row(stage: Stage) -> op.SpaceRow:

@@ -122,7 +122,9 @@ class LineDisplay:
         if overview.space == self._space and self._now() - self._printed < _LINE_EVERY_S:
             return
         self._space, self._printed = overview.space, self._now()
-        self._console.print(headline(self._coordinator, overview, self._watch), highlight=False, soft_wrap=True)
+        self._console.print(
+            headline(self._coordinator, overview, self._watch), highlight=False, soft_wrap=True
+        )
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:

@@ -133,9 +133,7 @@ def _slots(options: RayOptions) -> Slots:
             f"do not fit: there are {have}, room for {fits}",
             f"Use --max-concurrent {fits} or fewer.",
         )
-    return Slots(
-        concurrency=options.max_concurrent or fits, cpus=cpus, gpus=gpus, gpus_per_pack=wanted
-    )
+    return Slots(concurrency=options.max_concurrent or fits, cpus=cpus, gpus=gpus, gpus_per_pack=wanted)
 
 
 def _fits(node: Mapping[str, float], cpus: float, gpus: float) -> int:

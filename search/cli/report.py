@@ -28,6 +28,7 @@ def report(names: tuple[str, ...], out: Path, db: str, as_json: bool) -> None:  
         records = [read_record(database, name) for name in names]
     files = write_report(records, out)
     if as_json:
-        print_json({"report": str(files.html), "files": [str(path) for path in files.all]})
+        paths = [files.page, *files.tables, files.lineage, *files.figures]
+        print_json({"report": str(files.page), "files": [str(path) for path in paths]})
         return
-    click.echo(f"Report of {', '.join(names)}: {files.html}")
+    click.echo(f"Report of {', '.join(names)}: {files.page}")

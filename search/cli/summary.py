@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from kdsearch.analysis.report import write_report
+from kdsearch.analysis.results import SweepResult, analyse
 from kdsearch.search.cli.common import results
 from kdsearch.search.trialdb import TrialDatabase, read_record
 
@@ -18,28 +19,47 @@ def summary_of(name: str, db: str, out: Path) -> dict[str, Any]:
     with TrialDatabase.open(db, create=False, read_only=True) as database:
         record = read_record(database, name)
     files = write_report([record], out)
-    searched = record.trials[record.trials["role"] == "search"]
+    result = analyse(record)
+    reasons = {decision.child: decision.reason for decision in record.decisions}
+    states = result.searched["state"].value_counts()
     return {
         "name": name,
         "state": record.state,
         "database": db,
-        "report": str(files.html),
-        "trials": {str(k): int(v) for k, v in searched["state"].value_counts().items()},
+        "report": str(files.page),
+        "trials": {str(state): int(n) for state, n in states.items()},
         "draws": len(record.draws),
         "seconds": None if record.ended is None else (record.ended - record.created).total_seconds(),
         "lineage": [
             {
                 "space": space.name,
-                "parent": space.parent,
-                "restriction": space.restriction,
-                **space.counts,
-                "auc": files.auc.get(space.name),
-                "reason": next((d.reason for d in record.decisions if d.child == space.name), None),
+                "parent": space.record.parent,
+                "restriction": space.record.restriction,
+                **space.record.counts,
+                "auc": space.auc,
+                "auc_interval": None if space.interval is None else [space.interval.low, space.interval.high],
+                "reason": reasons.get(space.name),
             }
-            for space in record.spaces
+            for space in result.spaces
         ],
-        "best": files.best,
+        "best": _best(result),
         "notes": list(record.notes),
+    }
+
+
+def _best(result: SweepResult) -> dict[str, Any] | None:
+    if not result.best:
+        return None
+    best = result.best[0]
+    text = " ".join(f"{key}={value}" for key, value in best.configuration.items())
+    return {
+        "space": best.space,
+        "text": text if best.graph is None else best.graph.to_text(),
+        "configuration": dict(best.configuration),
+        "error": best.trainings.mean,
+        "spread": best.trainings.spread,
+        "trainings": best.trainings.n,
+        "trials": list(best.trainings.numbers),
     }
 
 
@@ -63,6 +83,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     for space in summary["lineage"]:
         classes = "infinite" if space["classes"] is None else f"{space['classes']:,}"
         auc = "" if space["auc"] is None else f"{space['auc']:.2f}"
+        if space["auc_interval"] is not None:
+            auc += " [{:.2f}, {:.2f}]".format(*space["auc_interval"])
         told = "the whole space"
         if space["restriction"]:
             told = f"{space['parent']} with {space['restriction']}"

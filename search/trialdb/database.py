@@ -5,6 +5,7 @@ Any thread may use one `TrialDatabase`. A driver writes through one `writer.Writ
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -78,6 +79,8 @@ class TrialDatabase:
         existed = path is None or path.exists()
         if path is not None:
             _check_path(path, place, create=create and not read_only)
+            if not read_only:
+                _check_rights(path, place)
             warn_of_network(path)
         engine = make_engine(parsed, read_only=read_only, busy_timeout_s=busy_timeout_s)
         try:
@@ -302,6 +305,16 @@ def _check_path(path: Path, place: str, *, create: bool) -> None:
             f"there is no trial database at {place}",
             "Check --db and the current folder; a sweep creates one.",
         )
+
+
+def _check_rights(path: Path, place: str) -> None:
+    """Refuse now what SQLite would refuse at the first write: it opens what it can only read without a word."""
+    for needed in (path.parent, path):
+        if needed.exists() and not os.access(needed, os.W_OK):
+            raise DatabaseReadOnlyError(
+                f"{place} cannot be written: no permission to write {needed}",
+                "Change the permissions of the file and its folder, or give another place with --db.",
+            )
 
 
 def _bring_up_to_date(engine: Engine, place: str, *, writable: bool, create: bool) -> None:

@@ -8,6 +8,7 @@ make the spool file.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +20,14 @@ from pydantic_core import to_json
 
 from kdsearch.search.trialdb.column_types import clean_text, plain
 from kdsearch.search.trialdb.states import Role, SweepState, TrialState
+
+
+def _integers(row: object, *names: str) -> None:
+    """Make fields plain integers, numpy's too (SQLite would keep those as bytes); TypeError for anything else."""
+    for name in names:
+        value = getattr(row, name)
+        if value is not None:
+            object.__setattr__(row, name, operator.index(value))
 
 
 def check_seed(seed: int) -> None:
@@ -42,6 +51,7 @@ class SpaceRow:
     repeats: int = 1
 
     def __post_init__(self) -> None:
+        _integers(self, "repeats")
         for name in ("specification", "counts", "restriction_data"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
@@ -61,6 +71,7 @@ class TrialRow:
     inclusion_probability: float | None = None
 
     def __post_init__(self) -> None:
+        _integers(self, "number", "seed", "orbit_size")
         check_seed(self.seed)
         object.__setattr__(self, "configuration", plain(self.configuration))
 
@@ -74,6 +85,9 @@ class DrawRow:
     trial: int  # number
     fresh: bool
 
+    def __post_init__(self) -> None:
+        _integers(self, "draw", "trial")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptStart:
@@ -84,6 +98,9 @@ class AttemptStart:
     host: str
     device: str
     at: datetime
+
+    def __post_init__(self) -> None:
+        _integers(self, "number", "n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +113,7 @@ class AttemptEnd:
     reason: str
 
     def __post_init__(self) -> None:
+        _integers(self, "number", "n")
         object.__setattr__(self, "reason", clean_text(self.reason))
 
 
@@ -108,6 +126,9 @@ class CheckpointRow:
     epoch: int
     path: str
 
+    def __post_init__(self) -> None:
+        _integers(self, "number", "n", "epoch")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRow:
@@ -119,6 +140,7 @@ class MetricRow:
     values: Mapping[str, float]  # NaN and infinities are kept
 
     def __post_init__(self) -> None:
+        _integers(self, "number", "attempt", "step")
         object.__setattr__(self, "values", {name: float(value) for name, value in self.values.items()})
 
 
@@ -139,6 +161,7 @@ class ResultRow:
     message: str = ""
 
     def __post_init__(self) -> None:
+        _integers(self, "number", "attempt", "best_epoch", "last_epoch")
         object.__setattr__(self, "message", clean_text(self.message))
 
 

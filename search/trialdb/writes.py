@@ -209,6 +209,23 @@ def _save_checkpoints(connection: Connection, sweep: int, rows: Sequence[ops.Che
 
 def _record_metrics(connection: Connection, sweep: int, rows: Sequence[ops.MetricRow]) -> None:
     metrics = _metric_ids(connection, {name for row in rows for name in row.values})
+    values = [
+        (sweep, row.number, metrics[name], row.step, row.attempt, value, None)
+        if math.isfinite(value)
+        else (sweep, row.number, metrics[name], row.step, row.attempt, None, str(value))
+        for row in rows
+        for name, value in row.values.items()
+    ]
+    if values:
+        _upsert_values(connection, values)
+    _note_epochs(connection, sweep, rows)
+
+
+def _upsert_values(connection: Connection, values: list[tuple[Any, ...]]) -> None:
+    """Hand rows of metric_value, in the order of its columns, straight to the driver.
+
+    Where nearly all rows of the database go: SQLAlchemy's own handling of parameters would take half of the time.
+    """
     statement = _insert(connection, schema.METRIC_VALUE)
     new, old = statement.excluded, schema.METRIC_VALUE.c
     statement = statement.on_conflict_do_update(
@@ -216,22 +233,12 @@ def _record_metrics(connection: Connection, sweep: int, rows: Sequence[ops.Metri
         set_={"attempt": new.attempt, "value": new.value, "nonfinite": new.nonfinite},
         where=new.attempt >= old.attempt,
     )
-    values = [
-        {
-            "sweep_id": sweep,
-            "number": row.number,
-            "metric_id": metrics[name],
-            "step": row.step,
-            "attempt": row.attempt,
-            "value": value if math.isfinite(value) else None,
-            "nonfinite": None if math.isfinite(value) else str(value),
-        }
-        for row in rows
-        for name, value in row.values.items()
-    ]
-    if values:
-        connection.execute(statement, values)
-    _note_epochs(connection, sweep, rows)
+    names = [column.name for column in schema.METRIC_VALUE.c]
+    compiled = statement.compile(dialect=connection.dialect, column_keys=names)
+    if compiled.positional:  # SQLite: question marks in the order of the columns
+        connection.exec_driver_sql(str(compiled), values)
+    else:
+        connection.exec_driver_sql(str(compiled), [dict(zip(names, row, strict=True)) for row in values])
 
 
 def _note_epochs(connection: Connection, sweep: int, rows: Iterable[ops.MetricRow]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from kdsearch.analysis.conditions import condition_table
 from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
 from kdsearch.spaces import DesignSpace, Graph, configuration_key, space_from_spec
@@ -20,11 +21,11 @@ KTG = {
     "gates": ["through", "cutoff", "linear"],
 }
 GENERIC = {
-    "kind": "space",
+    "kind": "parameters",
     "parameters": {
-        "temperature": {"kind": "float", "low": 1.0, "high": 8.0},
-        "width": {"kind": "integer", "low": 1, "high": 4},
-        "loss": {"kind": "categorical", "values": ["kl", "mse", "<b>&"]},
+        "temperature": {"type": "float", "low": 1.0, "high": 8.0},
+        "width": {"type": "integer", "low": 1, "high": 4},
+        "loss": {"type": "categorical", "values": ["kl", "mse", "<b>&x"]},
     },
 }
 STARTED = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
@@ -80,7 +81,9 @@ class _Ledger:
         for node in range(1, nodes + 1):
             final = error if node == 1 else _BASE["wrn10-2"] + float(self.rng.normal(0, 0.1))
             for epoch in range(1, self.epochs + 1):
-                value = final + (88 - final) * float(np.exp(-3.2 * (epoch - 1) / max(self.epochs - 1, 1) ** 0.7))
+                value = final + (88 - final) * float(
+                    np.exp(-3.2 * (epoch - 1) / max(self.epochs - 1, 1) ** 0.7)
+                )
                 value = final if epoch == self.epochs else value
                 self.curves.append((number, node, "val_error", epoch, value))
                 self.curves.append((number, node, "train_loss", epoch, value / 30))
@@ -92,7 +95,13 @@ class _Ledger:
 
 
 def refinement(
-    *, seed: int = 0, draws: int = 120, limit: int = 500, repeats: int = 1, epochs: int = 8, name: str = "ktg-made-up"
+    *,
+    seed: int = 0,
+    draws: int = 120,
+    limit: int = 500,
+    repeats: int = 1,
+    epochs: int = 8,
+    name: str = "ktg-made-up",
 ) -> SweepRecord:
     """A whole refinement by the best AUC, with reuse of trials, symmetric duplicates and a few divergences."""
     ledger = _Ledger(seed, epochs)
@@ -115,9 +124,14 @@ def refinement(
         decisions.append(decision)
         group = next(group for group in space.groups() if group.name == decision.group)
         child = space.restrict(group.restriction(str(decision.value)), name=decision.child)
+        if (child.counts().encodings or 0) <= limit:
+            decisions[-1] = replace(decision, child="X")
+            child = child.renamed("X")
         inherited = [d["trial"] for d in ledger.draws if d["space"] == letter and _row(ledger, d) in child]
         space = child
-    return _record(ledger, name, seed, tuple(spaces), tuple(decisions), draws)
+    return _record(
+        ledger, name=name, seed=seed, spaces=tuple(spaces), decisions=tuple(decisions), draws=draws
+    )
 
 
 def _row(ledger: _Ledger, draw: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,10 +173,9 @@ def _decide(ledger: _Ledger, space: DesignSpace, step: int, seed: int) -> Decisi
     configurations = [_row(ledger, {"trial": number}) for number in numbers]
     groups = space.groups()
     labels = {group.name: [group.value_of(one) for one in configurations] for group in groups}
-    values = {group.name: group.values for group in groups}
-    table = condition_table(errors, weights, labels, values, seed=seed + step, alpha=0.05 / 3, resamples=999)
+    levels = {group.name: group.values for group in groups}  # noqa: PD011 - no frame
+    table = condition_table(errors, weights, labels, levels, seed=seed + step, alpha=0.05 / 3, resamples=999)
     best = max((row for row in table if row.n >= 5 and row.auc is not None), key=lambda row: row.auc or 0.0)
-    child = "X" if step == 3 else chr(ord("A") + step)
     return DecisionRecord(
         step=step,
         space=space.name or "A",
@@ -170,7 +183,7 @@ def _decide(ledger: _Ledger, space: DesignSpace, step: int, seed: int) -> Decisi
         chooser="kdsearch",
         group=best.group,
         value=best.value,
-        child=child,
+        child=chr(ord("A") + step),
         reason=f"{best.group} = {best.value} has the highest AUC of all conditions with at least 5 draws.",
         at=STARTED + timedelta(minutes=step),
         alpha=0.05 / 3,
@@ -195,6 +208,7 @@ def _space_record(
 
 def _record(
     ledger: _Ledger,
+    *,
     name: str,
     seed: int,
     spaces: tuple[SpaceRecord, ...],
@@ -211,9 +225,18 @@ def _record(
             "name": name,
             "space": KTG,
             "searcher": {"kind": "refinement", "draws": draws, "limit": 500},
-            "trainable": {"kind": "ktg", "data": {"name": "digits", "augment": True}, "epochs": ledger.epochs},
+            "trainable": {
+                "kind": "ktg",
+                "data": {"name": "digits", "augment": True},
+                "epochs": ledger.epochs,
+            },
         },
-        environment={"kdsearch": "0.1.0", "python": "3.11.9", "cpu": "2 cores", "command": "kdsearch refine made-up"},
+        environment={
+            "kdsearch": "0.1.0",
+            "python": "3.11.9",
+            "cpu": "2 cores",
+            "command": "kdsearch refine made-up",
+        },
         created=STARTED,
         ended=STARTED + timedelta(minutes=3, seconds=20),
         spaces=spaces,
@@ -233,7 +256,14 @@ def generic(*, seed: int = 0, trials: int = 40) -> SweepRecord:
         error = 10 + abs(float(configuration["temperature"]) - 4) + float(ledger.rng.gamma(2, 1))
         trial = ledger.train(configuration, role="search", orbit=1, error=error)
         ledger.draw("A", trial, fresh=True)
-    record = _record(ledger, "generic", seed, (_space_record(space, [], exhaustive=False, repeats=1),), (), trials)
+    record = _record(
+        ledger,
+        name="generic",
+        seed=seed,
+        spaces=(_space_record(space, [], exhaustive=False, repeats=1),),
+        decisions=(),
+        draws=trials,
+    )
     settings = {"name": "generic", "space": GENERIC, "searcher": {"kind": "random", "trials": trials}}
     return replace(record, kind="sweep", trainable="kd", settings=settings)
 

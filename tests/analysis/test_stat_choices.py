@@ -75,8 +75,10 @@ def test_random_orders_scatter_around_the_expectation():
     assert (curve.mean[-1], curve.exact_mean[-1]) == pytest.approx((errors.min(), errors.min()))
     assert curve.exact_mean[0] == pytest.approx(np.average(errors, weights=weights))
     assert (np.diff(curve.mean) <= 0).all()
-    assert (np.abs(curve.mean - curve.exact_mean) <= 4.5 * curve.exact_spread / np.sqrt(3000) + 1e-9).all()
-    np.testing.assert_allclose(curve.spread[:60], curve.exact_spread[:60], rtol=0.12)
+    # Towards the last draws a few orders out of 3,000 make the whole difference; no normal limit fits those.
+    off = np.abs(curve.mean - curve.exact_mean)[:60]
+    assert (off <= 4.5 * curve.exact_spread[:60] / np.sqrt(3000)).all()
+    np.testing.assert_allclose(curve.spread[:30], curve.exact_spread[:30], rtol=0.08)
 
 
 def test_one_order_has_no_spread_and_bad_input_is_refused():

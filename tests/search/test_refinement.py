@@ -18,7 +18,13 @@ SPEC = {
     "auxiliary": {"count": 2, "models": ["s", "w"]},
     "gates": ["through", "cutoff", "linear"],
 }
-EFFECTS = {"label->1=cutoff": 25.0, "2->1=linear": -6.0, "3->1=linear": -6.0, "model.2=w": -3.0, "model.3=w": -3.0}
+EFFECTS = {
+    "label->1=cutoff": 25.0,
+    "2->1=linear": -6.0,
+    "3->1=linear": -6.0,
+    "model.2=w": -3.0,
+    "model.3=w": -3.0,
+}
 
 
 def error_of(configuration, rng, noise=4.0):
@@ -31,9 +37,7 @@ def searcher(policy="best-auc", seed=0, **settings):
     read = RefinementSettings(**{"draws": 120, "repeats": 2, "policy": named, **settings})
     statistics = StatisticsSettings()
     chosen = policy_for(read, statistics, None) if isinstance(policy, str) else policy
-    return Refinement(
-        space_from_spec(SPEC, name="A"), read, statistics, chosen, seed=seed, first_number=2
-    )
+    return Refinement(space_from_spec(SPEC, name="A"), read, statistics, chosen, seed=seed, first_number=2)
 
 
 def play(search, rng, *, batch=50, error=error_of, shuffle=None):
@@ -120,7 +124,10 @@ def test_without_reuse_no_trial_answers_two_spaces():
 
 
 def test_symmetric_duplicates_are_trained_once_and_keep_their_multiplicity():
-    small = {**SPEC, "restrictions": [{"label->auxiliary": ["through", "through"]}, {"auxiliary models": ["w", "w"]}]}
+    small = {
+        **SPEC,
+        "restrictions": [{"label->auxiliary": ["through", "through"]}, {"auxiliary models": ["w", "w"]}],
+    }
     space = space_from_spec(small, name="A")
     search = RandomSearch(space, trials=3_000, seed=0, first_number=0)
     draws = of(Draw, search.drain())
@@ -140,7 +147,9 @@ def test_the_same_seed_asks_for_the_same_whatever_the_order_of_results():
         return known[next(numbers)]
 
     second = play(again, np.random.default_rng(9), batch=64, error=told, shuffle=np.random.default_rng(3))
-    assert {n: r.configuration for n, r in first[0].items()} == {n: r.configuration for n, r in second[0].items()}
+    assert {n: r.configuration for n, r in first[0].items()} == {
+        n: r.configuration for n, r in second[0].items()
+    }
     assert of(Decision, first[2]) == of(Decision, second[2])
 
 
@@ -212,7 +221,10 @@ def test_diverged_trials_count_with_the_error_they_are_told():
 
 
 def test_enumeration_covers_every_class_once():
-    spec = {**SPEC, "restrictions": [{"auxiliary models": ["w", "w"]}, {"label->auxiliary": ["through", "through"]}]}
+    spec = {
+        **SPEC,
+        "restrictions": [{"auxiliary models": ["w", "w"]}, {"label->auxiliary": ["through", "through"]}],
+    }
     space = space_from_spec(spec, name="A")
     search = Enumeration(space, repeats=1, first_number=0)
     requests = search.ask(10_000)

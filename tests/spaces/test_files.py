@@ -164,7 +164,7 @@ def test_specifications_that_are_wrong(change, message):
         ),
         (
             [{"label->target": "linear"}, {"label->target": "through"}],
-            "restriction 'label->target = through' contradicts 'label->target = linear': they empty the space\nLeave one",
+            "restriction 'label->target = through' contradicts 'label->target = linear': they empty the space\nLeave",
         ),
         (
             [{"auxiliary models": {"only": ["resnet32"]}}, {"auxiliary models": ["resnet32", "wrn28-2"]}],

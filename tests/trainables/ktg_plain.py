@@ -6,11 +6,11 @@ engine, only the names of tensors, so that weights can be carried across.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from kdsearch.spaces.graph import Gate, Graph
 
@@ -27,10 +27,10 @@ class ResidualBlock(nn.Module):
         self.stride, self.more = stride, outputs - inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
+        y = functional.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
-        return F.relu(y + shortcut)
+        shortcut = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
+        return functional.relu(y + shortcut)
 
 
 class WideBlock(nn.Module):
@@ -43,8 +43,8 @@ class WideBlock(nn.Module):
             self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        active = F.relu(self.norm1(x))
-        y = self.conv2(F.relu(self.norm2(self.conv1(active))))
+        active = functional.relu(self.norm1(x))
+        y = self.conv2(functional.relu(self.norm2(self.conv1(active))))
         return y + (x if self.shortcut is None else self.shortcut(active))
 
 
@@ -52,7 +52,15 @@ class Network(nn.Module):
     """He's CIFAR residual network (shortcut A) or, with `wide`, Zagoruyko's pre-activation one."""
 
     def __init__(
-        self, *, wide: bool, blocks: int, stem: int, widths: Sequence[int], channels: int, classes: int, stride: int
+        self,
+        *,
+        wide: bool,
+        blocks: int,
+        stem: int,
+        widths: Sequence[int],
+        channels: int,
+        classes: int,
+        stride: int,
     ) -> None:
         super().__init__()
         self.wide = wide
@@ -76,12 +84,12 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem["conv"](x)
         if not self.wide:
-            x = F.relu(self.stem["norm"](x))
+            x = functional.relu(self.stem["norm"](x))
         for stage in self.stages:
             for block in self.get_submodule(stage).values():
                 x = block(x)
         if self.wide:
-            x = F.relu(self.head.norm(x))
+            x = functional.relu(self.head.norm(x))
         return self.head(x.mean((2, 3)))
 
 
@@ -101,7 +109,14 @@ def gated(gate: Gate, losses: Tensor, right: Tensor, k: int, total: int) -> Tens
 
 
 def node_loss(
-    graph: Graph, target: int, logits: Sequence[Tensor], labels: Tensor, k: int, total: int, temperature: float
+    graph: Graph,
+    target: int,
+    logits: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    k: int,
+    total: int,
+    temperature: float,
 ) -> Tensor:
     """The sum over the edges that reach `target`; `logits` are of nodes 1 to M."""
     own = logits[target - 1]
@@ -110,13 +125,13 @@ def node_loss(
         if edge.target != target:
             continue
         if edge.source == "label":
-            losses = F.cross_entropy(own, labels, reduction="none")
+            losses = functional.cross_entropy(own, labels, reduction="none")
             right = torch.ones_like(labels, dtype=torch.bool)
         else:
             source = logits[int(edge.source) - 1].detach()
-            losses = temperature**2 * F.kl_div(
-                F.log_softmax(own / temperature, 1), F.softmax(source / temperature, 1), reduction="none"
-            ).sum(1)
+            log_p = functional.log_softmax(own / temperature, 1)
+            p_source = functional.softmax(source / temperature, 1)
+            losses = temperature**2 * functional.kl_div(log_p, p_source, reduction="none").sum(1)
             right = source.argmax(1) == labels
         loss = loss + gated(edge.gate, losses, right, k, total)
     return loss
@@ -138,7 +153,9 @@ def train_epoch(
         node.train(optimizer is not None)
     for k, (x, y) in enumerate(batches, done + 1):
         logits = [node(x) for node in nodes]
-        losses = [node_loss(graph, t, logits, y, k, total, temperature) for t in graph.nodes]
+        losses = [
+            node_loss(graph, t, logits, y, k=k, total=total, temperature=temperature) for t in graph.nodes
+        ]
         for optimizer in optimizers:
             if optimizer is not None:
                 optimizer.zero_grad()
@@ -159,7 +176,7 @@ def evaluate(node: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple
     loss, wrong, count = 0.0, 0, 0
     for x, y in batches:
         logits = node(x)
-        loss += F.cross_entropy(logits, y, reduction="sum").item()
+        loss += functional.cross_entropy(logits, y, reduction="sum").item()
         wrong += int((logits.argmax(1) != y).sum())
         count += len(y)
     return loss / count, 100 * wrong / count
@@ -167,6 +184,3 @@ def evaluate(node: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple
 
 def sgd(node: nn.Module, learning_rate: float) -> torch.optim.SGD:
     return torch.optim.SGD(node.parameters(), learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
-
-
-Rate = Callable[[int], float]

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from kdsearch.spaces.graph import Gate, Graph
 from kdsearch.trainables.data.batches import plain_batches
 from kdsearch.trainables.data.images import ImageData
 from kdsearch.trainables.ktg.files import save_weights
 from kdsearch.trainables.ktg.network import StackedNetwork, initial_tensors
-from kdsearch.trainables.ktg.pack import KtgPack, PackData
+from kdsearch.trainables.ktg.pack import KtgPack
+from kdsearch.trainables.ktg.pack_data import PackData
 from kdsearch.trainables.ktg.settings import KtgSettings
 from kdsearch.trainables.ktg.stack import NetworkStack, NodeState, Slot
 from kdsearch.trainables.models import Role, architecture
@@ -38,7 +40,12 @@ def images(channels=1, size=8, train=41, test=23) -> ImageData:
 
 
 def settings(**changes) -> KtgSettings:
-    values = {"data": {"name": "digits", "purpose": "evaluate"}, "target": "resnet8w4", "epochs": 3, "batch_size": 8}
+    values = {
+        "data": {"name": "digits", "purpose": "evaluate"},
+        "target": "resnet8w4",
+        "epochs": 3,
+        "batch_size": 8,
+    }
     return KtgSettings.from_mapping({**values, "precision": "float64", "eval_batch_size": 10, **changes})
 
 
@@ -52,13 +59,18 @@ def random_members(count: int, nodes: int, seed: int, inputs=None) -> list[Membe
     gates = [*Gate, Gate.CUTOFF, Gate.CUTOFF]
     members: list[Member] = []
     while len(members) < count:
-        row = [[Gate.CUTOFF if s == t else gates[rng.integers(7)] for s in range(nodes + 1)] for t in range(1, nodes + 1)]
+        row = [
+            [Gate.CUTOFF if s == t else gates[rng.integers(7)] for s in range(nodes + 1)]
+            for t in range(1, nodes + 1)
+        ]
         models = ("resnet8w4", *(MODELS[rng.integers(3)] for _ in range(nodes - 1)))
         graph = Graph(models, tuple(map(tuple, row)))
         if not graph.is_degenerate:
             number = 10 * len(members) + 3
             configuration = graph.to_configuration()
-            members.append(Member(number=number, seed=number, configuration=configuration, inputs=inputs or {}))
+            members.append(
+                Member(number=number, seed=number, configuration=configuration, inputs=inputs or {})
+            )
     return members
 
 
@@ -90,7 +102,7 @@ def run(pack: KtgPack) -> dict[int, list[dict[str, float]]]:
 
 def keep_running(monkeypatch) -> None:
     """Leave complete members in their slots, so that their final weights can be looked at."""
-    monkeypatch.setattr(KtgPack, "_remove", lambda self, numbers: None)
+    monkeypatch.setattr(KtgPack, "_remove", lambda _self, _numbers: None)
 
 
 def states(pack: KtgPack, member: Member) -> dict[int, NodeState]:
@@ -161,7 +173,9 @@ def train_plainly(chosen: KtgSettings, data: PackData, member: Member):
 
 def assert_same_states(found: NodeState, expected, tolerance: float) -> None:
     for name, tensor in found.tensors.items():
-        torch.testing.assert_close(tensor, expected[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            tensor, expected[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.parametrize(("nodes", "temperature"), [(3, 1.0), (2, 2.5)])
@@ -259,7 +273,9 @@ def test_logits_equal_the_plain_network_in_both_modes(model, stride):
         device=torch.device("cpu"),
         dtype=torch.float64,
     )
-    x = torch.rand(3, 4, 3, 13, 11, dtype=torch.float64)  # odd sizes: a stride of 2 has to round up everywhere
+    x = torch.rand(
+        3, 4, 3, 13, 11, dtype=torch.float64
+    )  # odd sizes: a stride of 2 has to round up everywhere
     together = torch.cat(list(x), 1)
     for training in (True, False):
         found = stack.network(training=training).logits(together)
@@ -282,7 +298,9 @@ def poisoned(pack: KtgPack, slot: Slot) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
-@pytest.mark.parametrize(("model", "channels"), [("resnet8w4", 1), ("resnet8w5", 3), ("resnet8w8", 1), ("wrn10-1", 3)])
+@pytest.mark.parametrize(
+    ("model", "channels"), [("resnet8w4", 1), ("resnet8w5", 3), ("resnet8w8", 1), ("wrn10-1", 3)]
+)
 def test_a_neighbour_of_nan_leaves_every_bit_of_a_trial_alone(monkeypatch, precision, model, channels):
     keep_running(monkeypatch)
     chosen = settings(precision=precision, target=model)
@@ -311,7 +329,9 @@ def test_a_neighbour_of_nan_leaves_every_bit_of_a_trial_alone(monkeypatch, preci
 
 def test_a_node_of_nan_that_cannot_reach_the_target_changes_nothing_else_in_its_trial():
     chosen = settings(precision="float32")
-    graph = Graph.parse("1=resnet8w4 2=resnet8w4 3=resnet8w4; label->1=through 2->1=linear label->2=through 1->3=through")
+    graph = Graph.parse(
+        "1=resnet8w4 2=resnet8w4 3=resnet8w4; label->1=through 2->1=linear label->2=through 1->3=through"
+    )
     member = Member(number=1, seed=1, configuration=graph.to_configuration())
     clean, broken = (KtgPack(chosen, [member], data_for(chosen)) for _ in range(2))
     poisoned(broken, Slot(1, 3))
@@ -337,13 +357,18 @@ def test_bfloat16_is_near_float32(monkeypatch):
 
 def test_the_forward_pass_brings_gradients_back_in_the_memory_order_of_activations():
     built = architecture("resnet8w4", channels=1, classes=CLASSES)
-    tensors = {name: torch.cat([tensor] * 3) for name, tensor in initial_tensors(built, np.random.default_rng(0)).items()}
+    tensors = {
+        name: torch.cat([tensor] * 3)
+        for name, tensor in initial_tensors(built, np.random.default_rng(0)).items()
+    }
     seen = []
 
     class Watched(StackedNetwork):
         def _norm(self, name, hidden):
             out = super()._norm(name, hidden)
-            out.register_hook(lambda gradient: seen.append(gradient.is_contiguous(memory_format=torch.channels_last)))
+            out.register_hook(
+                lambda gradient: seen.append(gradient.is_contiguous(memory_format=torch.channels_last))
+            )
             return out
 
     leaves = {name: tensor.requires_grad_("running" not in name) for name, tensor in tensors.items()}
@@ -351,3 +376,21 @@ def test_the_forward_pass_brings_gradients_back_in_the_memory_order_of_activatio
     Watched(built, leaves, 3, training=True).logits(x).sum().backward()
     assert len(seen) == 7
     assert all(seen)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+def test_cuda_equals_the_cpu(precision):
+    chosen = settings(precision=precision, epochs=1)
+    configuration = Graph.parse(
+        "1=resnet8w4 2=wrn10-1; label->1=through 2->1=correct 1->2=linear"
+    ).to_configuration()
+    members = [Member(number=number, seed=number, configuration=configuration) for number in (1, 2)]
+    reports = {}
+    for device in ("cpu", "cuda"):
+        pack = KtgPack(chosen, members, PackData.load(chosen, images(), device), device=device)
+        reports[device] = pack.run_epoch()
+    for expected, found in zip(reports["cpu"], reports["cuda"], strict=True):
+        tolerance = 1e-6 if precision == "float64" else 0.1
+        for name in ("1/train_loss", "2/train_loss", "1/val_loss", "2/val_loss"):
+            assert found.metrics[name] == pytest.approx(expected.metrics[name], rel=tolerance)

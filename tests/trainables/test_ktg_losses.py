@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from kdsearch.spaces.graph import Gate, Graph
 from kdsearch.trainables.ktg.losses import correct_gates, gate_weights, graph_losses
 
@@ -30,7 +31,9 @@ def weigh(graphs, done, iterations, total):
 
 
 def test_gates_by_formula():
-    graph = Graph.parse("1=m 2=m 3=m; label->1=through 2->1=linear 3->1=correct 1->2=negative-linear label->3=correct")
+    graph = Graph.parse(
+        "1=m 2=m 3=m; label->1=through 2->1=linear 3->1=correct 1->2=negative-linear label->3=correct"
+    )
     weights = gate_weights([graph, graph], [0, 7], 2, 10)
     assert weights.shape == (2, 2, 3, 4)
     for iteration in range(2):
@@ -86,7 +89,9 @@ def test_closed_form_equals_autograd_on_the_plain_losses(temperature):
     for trial, graph in enumerate(graphs):
         leaves = [logits[trial, node].clone().requires_grad_() for node in range(3)]
         for target in graph.nodes:
-            loss = plain.node_loss(graph, target, leaves, labels[trial], 5, 11, temperature)
+            loss = plain.node_loss(
+                graph, target, leaves, labels[trial], k=5, total=11, temperature=temperature
+            )
             torch.testing.assert_close(found.losses[trial, target - 1], loss.detach(), rtol=1e-12, atol=1e-13)
             gradient = torch.zeros_like(leaves[target - 1])
             if loss.requires_grad:
@@ -95,7 +100,9 @@ def test_closed_form_equals_autograd_on_the_plain_losses(temperature):
 
 
 def test_nothing_crosses_a_cut_edge_or_a_sample_that_the_correct_gate_holds_back():
-    graph = Graph.parse("1=m 2=m 3=m; label->1=through 2->1=linear label->2=through 1->3=through 3->2=correct")
+    graph = Graph.parse(
+        "1=m 2=m 3=m; label->1=through 2->1=linear label->2=through 1->3=through 3->2=correct"
+    )
     logits = torch.randn(1, 3, 4, 5, dtype=torch.float64)
     labels = torch.tensor([[1, 2, 3, 4]])  # an all-NaN row's argmax is class 0: node 3 is never right
     weights, marks = weigh([graph], [0], 1, 4)

@@ -66,7 +66,9 @@ def test_statistics_are_no_parameters():
     assert all(spec.name.rpartition(".")[2] in {"running_mean", "running_var"} for spec in running)
 
 
-@pytest.mark.parametrize("name", ["resnet", "resnet9", "resnet2", "resnet8w0", "resnet8x4", "wrn28", "wrn26-2", "vgg16", ""])
+@pytest.mark.parametrize(
+    "name", ["resnet", "resnet9", "resnet2", "resnet8w0", "resnet8x4", "wrn28", "wrn26-2", "vgg16", ""]
+)
 def test_an_unknown_model_is_refused_and_the_known_ones_are_listed(name):
     with pytest.raises(UnknownNameError, match="unknown model") as caught:
         architecture(name, channels=3, classes=10)

@@ -63,9 +63,7 @@ def load_weights(path: Path, architecture: Architecture) -> dict[str, Tensor]:
     for what, expected in _built(architecture).items():
         found = content["built"].get(what)
         if found != expected:
-            raise FileError(
-                f"{path} does not fit: its {what.replace('_', ' ')} is {found!r}, not {expected!r}"
-            )
+            raise FileError(f"{path} does not fit: it was made with {what} {found!r}, not {expected!r}")
     tensors: dict[str, Tensor] = content["tensors"]
     check_tensors(path, "the network", tensors, architecture.tensors)
     return tensors
@@ -100,9 +98,7 @@ def load_checkpoint(
     for what, expected in identity.items():
         found = content["identity"].get(what)
         if found != expected:
-            raise FileError(
-                f"{path} is another trial's checkpoint: its {what} is {found!r}, not {expected!r}"
-            )
+            raise FileError(f"{path} is another trial's checkpoint: its {what}: {found!r}, not {expected!r}")
     nodes = {node: NodeState(each["tensors"], each["momentum"]) for node, each in content["nodes"].items()}
     if set(nodes) != set(architectures):
         raise FileError(f"{path} holds nodes {sorted(nodes)}, not {sorted(architectures)}")

@@ -74,7 +74,8 @@ class KtgKind:
             KdsearchError: bad settings, data that is missing or broken, a teacher or checkpoint that does not fit.
 
         """
-        from kdsearch.trainables.ktg.pack import KtgPack, PackData  # noqa: PLC0415 workers alone pay for torch
+        from kdsearch.trainables.ktg.pack import KtgPack  # noqa: PLC0415 workers alone pay for torch
+        from kdsearch.trainables.ktg.pack_data import PackData  # noqa: PLC0415
 
         read = KtgSettings.from_mapping(settings)
         data = PackData.load(read, load_images(read.data.name, data_root), device)

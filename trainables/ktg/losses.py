@@ -57,7 +57,7 @@ def gate_weights(
 
 def correct_gates(graphs: Sequence[Graph]) -> NDArray[np.bool_]:
     """Return [K, M, M + 1]: where the source has to be right. The label always is."""
-    marks = np.array([graph.gates for graph in graphs]) == Gate.CORRECT
+    marks: NDArray[np.bool_] = np.array([graph.gates for graph in graphs]) == Gate.CORRECT
     marks[:, :, 0] = False
     return marks
 

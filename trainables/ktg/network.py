@@ -136,11 +136,11 @@ class StackedNetwork:
         return functional.relu_(self._norm(name, hidden))
 
     def _classify(self, hidden: Tensor) -> Tensor:
-        weight = self.tensors["head.weight"].unflatten(0, (self.slots, -1))
-        bias = self.tensors["head.bias"].unflatten(0, (self.slots, 1, -1))
+        weight = torch.unflatten(self.tensors["head.weight"], 0, (self.slots, -1))
+        bias = torch.unflatten(self.tensors["head.bias"], 0, (self.slots, 1, -1))
         with torch.autocast(hidden.device.type, enabled=False):
-            pooled: Tensor = _GlobalMean.apply(hidden, weight.dtype)
-            features = pooled.unflatten(1, (self.slots, -1)).transpose(0, 1)
+            pooled: Tensor = _GlobalMean.apply(hidden, weight.dtype)  # type: ignore[no-untyped-call]
+            features = torch.unflatten(pooled, 1, (self.slots, -1)).transpose(0, 1)
             return torch.baddbmm(bias, features, weight.transpose(1, 2))
 
 
@@ -151,13 +151,13 @@ def _odd_channels(weight: Tensor, slots: int) -> bool:
 
 
 def _add_sampled(inner: Tensor, hidden: Tensor, slots: int, stride: int) -> Tensor:
-    added: Tensor = _AddSampled.apply(inner, hidden, slots, stride)
+    added: Tensor = _AddSampled.apply(inner, hidden, slots, stride)  # type: ignore[no-untyped-call]
     return added
 
 
 def _by_slot(images: Tensor, slots: int) -> Tensor:
     """View [B, N * C, H, W] as [B, H, W, N, C]."""
-    return images.permute(0, 2, 3, 1).unflatten(3, (slots, -1))
+    return torch.unflatten(images.permute(0, 2, 3, 1), 3, (slots, -1))
 
 
 class _AddSampled(torch.autograd.Function):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +22,7 @@ from torch.nn import functional
 
 from kdsearch.spaces.errors import UsageError
 from kdsearch.spaces.graph import TARGET, Graph
-from kdsearch.trainables.data.batches import ImageBatches, plain_batches
-from kdsearch.trainables.data.images import ImageData
-from kdsearch.trainables.data.splits import make_split
+from kdsearch.trainables.data.batches import plain_batches
 from kdsearch.trainables.ktg.files import (
     Checkpoint,
     FileError,
@@ -35,54 +33,13 @@ from kdsearch.trainables.ktg.files import (
 )
 from kdsearch.trainables.ktg.losses import correct_gates, gate_weights, graph_losses
 from kdsearch.trainables.ktg.network import initial_tensors, slot_images
+from kdsearch.trainables.ktg.pack_data import PackData, arithmetic_dtype
 from kdsearch.trainables.ktg.reach import reaching_nodes
 from kdsearch.trainables.ktg.settings import KtgSettings, Precision
 from kdsearch.trainables.ktg.stack import NetworkStack, NodeState, Slot
 from kdsearch.trainables.models import Architecture
 from kdsearch.trainables.protocol import EpochReport, Member, MemberState
 from kdsearch.trainables.seeds import derive_seed
-
-
-@dataclass(frozen=True, eq=False)
-class PackData:
-    """What every trial of a pack sees: augmented training batches, and images that are evaluated as they are.
-
-    eval_images: uint8 [n, C, H, W] and eval_labels: int64 [n], on the device that trains.
-    """
-
-    batches: ImageBatches
-    eval_images: Tensor
-    eval_labels: Tensor
-    classes: int
-
-    @classmethod
-    def load(cls, settings: KtgSettings, images: ImageData, device: str | torch.device) -> Self:
-        """Split a data set as the settings say and bring it to the device.
-
-        Raises:
-            UsageError: the data set has fewer images than the settings ask for.
-
-        """
-        split = make_split(images, settings.data)
-        batches = ImageBatches(
-            split.train_images,
-            split.train_labels,
-            batch_size=settings.batch_size,
-            augmentation=settings.data.augmentation,
-            device=device,
-            dtype=arithmetic_dtype(settings),
-        )
-        return cls(
-            batches,
-            torch.tensor(split.eval_images, device=device),
-            torch.tensor(split.eval_labels, device=device),
-            images.classes,
-        )
-
-
-def arithmetic_dtype(settings: KtgSettings) -> torch.dtype:
-    """Return what weights and losses are kept in; bfloat16 is for the networks' insides alone."""
-    return torch.float64 if settings.precision is Precision.FLOAT64 else torch.float32
 
 
 @dataclass
@@ -208,7 +165,7 @@ class KtgPack:
         """Forward all nodes, then step all trained ones; returns the losses [K, M]."""
         outputs = [self._forward(running, images) for running in self._stacks]
         logits = torch.cat([output.detach() for output in outputs])
-        nodes = logits.index_select(0, self._order).unflatten(0, gates.shape[:2])
+        nodes = torch.unflatten(logits.index_select(0, self._order), 0, gates.shape[:2])
         losses, gradients = graph_losses(
             nodes, labels, gates, correct, temperature=self._settings.temperature
         )
@@ -239,7 +196,8 @@ class KtgPack:
             if not running.stack.trained:
                 running.scores = scores
             found.append(scores)
-        return torch.cat(found, 1).index_select(1, self._order).unflatten(1, (len(self._trials), -1))
+        by_node = torch.cat(found, 1).index_select(1, self._order)
+        return torch.unflatten(by_node, 1, (len(self._trials), -1))
 
     def _score(self, stack: NetworkStack) -> Tensor:
         """Return the mean cross-entropy and the error (per cent) of each slot: [2, N]."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from kdsearch.spaces.errors import UnknownNameError, UsageError
-from kdsearch.spaces.graph import TARGET, Gate, Graph
+from kdsearch.spaces.graph import TARGET, Gate, Graph, read_gate
 from kdsearch.trainables.data.splits import DataSettings
 from kdsearch.trainables.models import Architecture, architecture
 from kdsearch.trainables.protocol import Configuration
@@ -111,7 +111,7 @@ class KtgSettings:
         """
         if OWN_MODEL in configuration:
             _refuse_unknown(configuration, (OWN_MODEL, OWN_LABEL), "a configuration of one node")
-            gate = Gate(configuration.get(OWN_LABEL, Gate.THROUGH))
+            gate = read_gate(configuration.get(OWN_LABEL, Gate.THROUGH), OWN_LABEL)
             graph = Graph((str(configuration[OWN_MODEL]),), ((gate, Gate.CUTOFF),))
         elif self.target is None:
             raise UsageError(f"{WHERE} name no target", "Write target: MODEL there: the model of node 1.")

@@ -43,7 +43,7 @@ class SlotVector:
         self.flat = flat
         one = sum(spec.size for spec in specs)
         self.slots = flat.numel() // one if one else 0
-        parts = flat.split([self.slots * spec.size for spec in specs])
+        parts = torch.split_with_sizes(flat, [self.slots * spec.size for spec in specs])
         self.views = {
             spec.name: part.view(self.slots * spec.shape[0], *spec.shape[1:])
             for spec, part in zip(specs, parts, strict=True)
@@ -65,7 +65,7 @@ class SlotVector:
     def slot(self, index: int) -> dict[str, Tensor]:
         """Return copies of one network's tensors, in their own shapes."""
         return {
-            spec.name: self.views[spec.name].unflatten(0, (self.slots, -1))[index].clone()
+            spec.name: torch.unflatten(self.views[spec.name], 0, (self.slots, -1))[index].clone()
             for spec in self.specs
         }
 

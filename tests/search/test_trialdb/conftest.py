@@ -47,7 +47,11 @@ class Make:
     clock: FakeClock
 
     def space(self, name: str = "A", **other) -> SpaceRow:
-        given = {"specification": {"kind": "test"}, "hash": "0" * 64, "counts": {"encodings": 9, "classes": None}}
+        given = {
+            "specification": {"kind": "test"},
+            "hash": "0" * 64,
+            "counts": {"encodings": 9, "classes": None},
+        }
         return SpaceRow(name=name, **{**given, **other})
 
     def trial(self, number: int, **other) -> TrialRow:
@@ -58,9 +62,13 @@ class Make:
         return AttemptStart(number=number, n=n, host="node-1", device="cuda:0", at=self.clock())
 
     def epoch(self, number: int, step: int, attempt: int = 1, **values: float) -> MetricRow:
-        return MetricRow(number=number, attempt=attempt, step=step, values=values or {"1/val_error": 50.0 / step})
+        return MetricRow(
+            number=number, attempt=attempt, step=step, values=values or {"1/val_error": 50.0 / step}
+        )
 
-    def result(self, number: int, attempt: int = 1, state: TrialState = TrialState.COMPLETE, **other) -> ResultRow:
+    def result(
+        self, number: int, attempt: int = 1, state: TrialState = TrialState.COMPLETE, **other
+    ) -> ResultRow:
         return ResultRow(number=number, attempt=attempt, state=state, at=self.clock(), **other)
 
     def filled(self, sweep: str, numbers: range, epochs: int = 3) -> list:
@@ -122,7 +130,9 @@ def dump():
     def read(database: TrialDatabase) -> dict[str, list[tuple]]:
         with database.reading() as connection:
             return {
-                table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
+                table.name: [
+                    tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))
+                ]
                 for table in METADATA.sorted_tables
             }
 

@@ -40,7 +40,13 @@ from kdsearch.search.trialdb import (
     read_record,
     reads,
 )
-from kdsearch.search.trialdb.errors import DatabaseReadOnlyError, LeaseLostError, RefusedRowsError, SweepBusyError, SweepNameTakenError
+from kdsearch.search.trialdb.errors import (
+    DatabaseReadOnlyError,
+    LeaseLostError,
+    RefusedRowsError,
+    SweepBusyError,
+    SweepNameTakenError,
+)
 from kdsearch.search.trialdb.frames import split_metric
 from kdsearch.search.trialdb.schema import METADATA, VERSION_TABLE
 from kdsearch.spaces.errors import UnknownNameError
@@ -219,7 +225,12 @@ def test_draws_form_a_frame_in_the_order_of_spaces(database, make):
     draws = [("B", 0, 5, False), ("Z", 1, 5, True), ("Z", 0, 0, True)]
     database.add_draws("s", [DrawRow(space=s, draw=d, trial=t, fresh=f) for s, d, t, f in draws])
     frame = database.draws_frame("s")
-    assert frame.to_dict("list") == {"space": ["Z", "Z", "B"], "draw": [0, 1, 0], "trial": [0, 5, 5], "fresh": [1, 1, 0]}
+    assert frame.to_dict("list") == {
+        "space": ["Z", "Z", "B"],
+        "draw": [0, 1, 0],
+        "trial": [0, 5, 5],
+        "fresh": [1, 1, 0],
+    }
 
 
 def test_a_draw_from_an_unknown_space_or_of_an_unknown_trial_is_refused(database, make):
@@ -234,7 +245,9 @@ def test_a_draw_from_an_unknown_space_or_of_an_unknown_trial_is_refused(database
 
 
 def test_a_trial_goes_from_waiting_to_its_result(database, make, clock):
-    database.add_trials("s", [make.trial(3, orbit_size=2, inclusion_probability=0.25, sampling_design="halving")])
+    database.add_trials(
+        "s", [make.trial(3, orbit_size=2, inclusion_probability=0.25, sampling_design="halving")]
+    )
     assert database.trials("s")[0].state is TrialState.WAITING
     clock.pass_s(1)
     started = clock()
@@ -310,7 +323,9 @@ def test_trials_are_counted_by_state_and_role(database, make):
 @pytest.mark.parametrize("error", [math.nan, math.inf, None])
 def test_an_error_that_is_no_number_is_none(database, make, error):
     database.add_trials("s", [make.trial(0)])
-    database.finish_trials("s", [make.result(0, state=TrialState.DIVERGED, error=error, message="NaN\x00\ud800")])
+    database.finish_trials(
+        "s", [make.result(0, state=TrialState.DIVERGED, error=error, message="NaN\x00\ud800")]
+    )
     assert database.trials("s")[0].error is None
     assert database.trials("s")[0].message == "NaN\N{REPLACEMENT CHARACTER}?"
     assert math.isnan(database.trials_frame("s")["error"][0])
@@ -367,7 +382,9 @@ def test_many_trials_can_be_asked_for(database, make):
     assert database.curves_frame("s", trials=odd)["trial"].tolist() == list(odd)
 
 
-NAMES = st.builds("{}{}".format, st.sampled_from(["", "0/", "1/", "12/"]), st.text("aé_/ %'", min_size=1, max_size=4))
+NAMES = st.builds(
+    "{}{}".format, st.sampled_from(["", "0/", "1/", "12/"]), st.text("aé_/ %'", min_size=1, max_size=4)
+)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -379,14 +396,18 @@ def test_every_float_comes_back_as_it_was_by_its_name_and_node(database, make, v
     frame = database.curves_frame("s")
     found = frame[frame["epoch"] == attempt]
     expected = [(*split_metric(name), repr(value)) for name, value in values.items()]
-    assert sorted(zip(found["node"], found["metric"], map(repr, found["value"]), strict=True)) == sorted(expected)
+    assert sorted(zip(found["node"], found["metric"], map(repr, found["value"]), strict=True)) == sorted(
+        expected
+    )
 
 
 def test_nan_and_infinities_are_kept_in_words(database, make):
     database.add_trials("s", [make.trial(0)])
     database.record_metrics("s", [make.epoch(0, 1, a=math.nan, b=math.inf, c=-math.inf, d=1.0)])
     with database.reading() as connection:
-        rows = connection.exec_driver_sql("SELECT value, nonfinite FROM metric_value ORDER BY metric_id").all()
+        rows = connection.exec_driver_sql(
+            "SELECT value, nonfinite FROM metric_value ORDER BY metric_id"
+        ).all()
     assert [tuple(row) for row in rows] == [(None, "nan"), (None, "inf"), (None, "-inf"), (1.0, None)]
     assert [str(value) for value in database.curves_frame("s")["value"]] == ["nan", "inf", "-inf", "1.0"]
 
@@ -406,7 +427,9 @@ def test_events_keep_their_order_and_are_never_doubled(database, clock):
 
 
 def test_evidence_of_numpy_and_without_numbers_is_kept(database, clock):
-    database.add_event("s", "look", {"p": np.float64(0.25), "n": np.int64(3), "auc": [math.nan, 1.0], "at": clock()})
+    database.add_event(
+        "s", "look", {"p": np.float64(0.25), "n": np.int64(3), "auc": [math.nan, 1.0], "at": clock()}
+    )
     event = database.events("s")[0]
     assert event.data == {"p": 0.25, "n": 3, "auc": [None, 1.0], "at": clock().isoformat()}
     assert event.at == clock()
@@ -446,7 +469,7 @@ def test_all_operations_can_be_carried_out_again(database, make, clock, dump):
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_replay_that_was_cut_short_and_begun_again_ends_alike(database, new_sweep, make, clock, dump, data):
+def test_a_replay_that_was_cut_short_and_begun_again_ends_alike(database, make, clock, dump, data):
     operations = everything(make, clock)
     cut = data.draw(st.integers(0, len(operations)))
     database.apply(operations)
@@ -466,9 +489,21 @@ def test_the_trials_frame_has_the_promised_columns_and_types(database, make, clo
     ]
     database.add_trials("s", [make.trial(n, configuration=c) for n, c in enumerate(configurations)])
     database.start_attempts("s", [make.start(0)])
-    database.finish_trials("s", [make.result(0, error=10.0, best_error=9.0, best_epoch=2, last_epoch=3, seconds=1.5)])
+    database.finish_trials(
+        "s", [make.result(0, error=10.0, best_error=9.0, best_epoch=2, last_epoch=3, seconds=1.5)]
+    )
     frame = database.trials_frame("s")
-    fixed = ["number", "role", "state", "error", "best_error", "best_epoch", "last_epoch", "orbit_size", "seed"]
+    fixed = [
+        "number",
+        "role",
+        "state",
+        "error",
+        "best_error",
+        "best_epoch",
+        "last_epoch",
+        "orbit_size",
+        "seed",
+    ]
     fixed += ["seconds", "attempts", "message", "started", "ended"]
     parameters = ["gate", "depth", "rate", "flip", "warmup", "mode", "parameter:seed"]
     assert list(frame.columns) == fixed + parameters
@@ -521,10 +556,15 @@ def decision(clock, **other) -> DecisionRecord:
 
 def test_a_record_holds_the_whole_sweep(database, make, clock):
     database.apply(make.filled("s", range(3)))
-    database.add_spaces("s", [make.space("B", parent="A", restriction="gate = through", exhaustive=True, repeats=2)])
+    database.add_spaces(
+        "s", [make.space("B", parent="A", restriction="gate = through", exhaustive=True, repeats=2)]
+    )
     database.add_draws("s", [DrawRow(space="B", draw=0, trial=1, fresh=False)])
     clock.pass_s(1)
-    decided = [decision(clock), decision(clock, step=2, space="B", group=None, value=None, child=None, table=())]
+    decided = [
+        decision(clock),
+        decision(clock, step=2, space="B", group=None, value=None, child=None, table=()),
+    ]
     events = (*map(decision_event, decided), note_event("the budget was spent", clock()))
     database.apply([AddEvents("s", events), AddEvents("s", (EventRow(kind="other", at=clock(), data={}),))])
     database.update_sweep_state("s", SweepState.INTERRUPTED)
@@ -572,7 +612,8 @@ def test_a_record_is_of_one_moment_while_a_driver_writes(database, database_url,
         assert len(reader.trials("s")) == 3
 
 
-def test_a_reader_cannot_write(database, database_url, make):
+@pytest.mark.usefixtures("database")
+def test_a_reader_cannot_write(database_url, make):
     with TrialDatabase.open(database_url, read_only=True) as reader:
         with pytest.raises(DatabaseReadOnlyError, match="opened for reading"):
             reader.add_trials("s", [make.trial(0)])

@@ -118,7 +118,7 @@ def test_garbage_is_refused_and_left_as_it_is(url, path, options):
     path.write_bytes(garbage)
     assert "is not an SQLite database" in refusal(url, NotATrialDatabaseError, **options).message
     assert path.read_bytes() == garbage
-    assert os.listdir(path.parent) == [path.name]
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("options", [{}, {"create": False}, {"read_only": True}])
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_nothing_behind(url, path, monkeypatch):
 
     monkeypatch.setattr(versions, "migrate", full)
     assert "the disk of" in refusal(url, DatabaseFullError).message
-    assert os.listdir(path.parent) == []
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_full_disk_undoes_the_whole_batch(url, new_sweep, make, dump):
@@ -204,8 +204,12 @@ def test_a_folder_without_rights_is_told(url, path, monkeypatch):
     assert isinstance(_told(found, url), DatabaseReadOnlyError)
     found.sqlite_errorname = "SQLITE_IOERR_WRITE"
     assert isinstance(_told(found, url), DatabaseUnreachableError)
+    TrialDatabase.open(url).close()
     monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "no permission to write" in refusal(url, DatabaseReadOnlyError).message
     assert _sqlite_uri(path, read_only=True).endswith("mode=ro&immutable=1")
+    with TrialDatabase.open(url, read_only=True) as reader:
+        assert reader.sweeps() == []
     Path(f"{path}-wal").touch()
     assert _sqlite_uri(path, read_only=True).endswith("mode=ro")
 
@@ -249,7 +253,13 @@ def test_postgresql_states_are_told_in_the_same_words(state, kind):
 
 @pytest.mark.parametrize(
     "text",
-    ["sqlite://", "sqlite:///:memory:", "sqlite:///a.db?mode=ro", "sqlite://host/a.db", "mysql://u:secret@h/d"],
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///a.db?mode=ro",
+        "sqlite://host/a.db",
+        "mysql://u:secret@h/d",
+    ],
 )
 def test_urls_that_cannot_be_a_trial_database(text):
     error = refusal(text, DatabaseUrlError)
@@ -263,7 +273,11 @@ def test_a_bare_path_is_answered_with_its_url():
 
 
 def test_malformed_urls_do_not_show_their_password():
-    for text in ("postgresql://u:se cret@[::1/d", "postgres ql://u:secret@h/d", "postgresql://u:secret@h:port/d"):
+    for text in (
+        "postgresql://u:se cret@[::1/d",
+        "postgres ql://u:secret@h/d",
+        "postgresql://u:secret@h:port/d",
+    ):
         error = refusal(text, DatabaseUrlError)
         assert "secret" not in str(error)
         assert "se cret" not in str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,12 +36,13 @@ from kdsearch.search.trialdb import (
 from kdsearch.search.trialdb.operations import from_line, row_count, to_line
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
-TIMES = st.datetimes(timezones=st.just(UTC))
+TIMES = st.datetimes(timezones=st.just(UTC)).map(lambda time: time.replace(fold=0))
 COUNTS = st.integers(0, 2**31 - 1)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 SCALARS = st.one_of(TEXT, st.integers(-(2**53), 2**53), NUMBERS, st.booleans())
 JSON = st.recursive(
-    st.one_of(st.none(), SCALARS), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2)
+    st.one_of(st.none(), SCALARS),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
 )
 OBJECTS = st.dictionaries(TEXT, JSON, max_size=3)
 KEYS = {"number": COUNTS, "n": COUNTS, "at": TIMES}
@@ -68,10 +70,19 @@ ROWS = {
     EndAttempts: st.builds(AttemptEnd, **KEYS, reason=TEXT),
     SaveCheckpoints: st.builds(CheckpointRow, number=COUNTS, n=COUNTS, epoch=COUNTS, path=TEXT),
     RecordMetrics: st.builds(
-        MetricRow, number=COUNTS, attempt=COUNTS, step=COUNTS, values=st.dictionaries(TEXT, st.floats(), max_size=4)
+        MetricRow,
+        number=COUNTS,
+        attempt=COUNTS,
+        step=COUNTS,
+        values=st.dictionaries(TEXT, st.floats(), max_size=4),
     ),
     FinishTrials: st.builds(
-        ResultRow, number=COUNTS, attempt=COUNTS, at=TIMES, error=st.none() | NUMBERS, best_epoch=st.none() | COUNTS
+        ResultRow,
+        number=COUNTS,
+        attempt=COUNTS,
+        at=TIMES,
+        error=st.none() | NUMBERS,
+        best_epoch=st.none() | COUNTS,
     ),
     AddEvents: st.builds(EventRow, kind=TEXT, at=TIMES, data=OBJECTS),
     SetSweepState: st.builds(StateChange, at=TIMES),
@@ -92,7 +103,9 @@ def test_every_operation_comes_back_from_its_line(operation):
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     again = from_line(line)
-    assert repr(again).replace("TzInfo(0)", "datetime.timezone.utc") == repr(operation)  # NaN differs from itself; 1, 1.0 and True differ only so
+    assert repr(again).replace("TzInfo(0)", "datetime.timezone.utc") == repr(
+        operation
+    )  # NaN differs from itself; 1, 1.0 and True differ only so
     assert to_line(again) == line
 
 
@@ -103,7 +116,25 @@ def test_rows_take_copies(clock):
     event = EventRow(kind="k", at=clock(), data=data)
     configuration["gate"], values["x"] = "cutoff", 2.0
     data["list"].append(2)
-    assert (trial.configuration, metric.values, event.data) == ({"gate": "through"}, {"x": 1.0}, {"list": [1]})
+    assert (trial.configuration, metric.values, event.data) == (
+        {"gate": "through"},
+        {"x": 1.0},
+        {"list": [1]},
+    )
+
+
+def test_numpy_integers_become_plain_and_floats_are_no_integers(clock):
+    row = MetricRow(number=np.int64(3), attempt=np.int32(1), step=np.uint8(2), values={"x": np.float32(0.5)})
+    assert [type(value) for value in (row.number, row.attempt, row.step, row.values["x"])] == [
+        int,
+        int,
+        int,
+        float,
+    ]
+    draw = DrawRow(space="A", draw=np.int64(0), trial=np.int64(1), fresh=np.bool_(1))
+    assert (type(draw.draw), type(draw.trial)) == (int, int)
+    with pytest.raises(TypeError):
+        AttemptEnd(number=1.0, n=1, at=clock(), reason="")
 
 
 def test_rows_are_counted_as_the_database_will_have_them(make):
@@ -111,7 +142,9 @@ def test_rows_are_counted_as_the_database_will_have_them(make):
     assert row_count(AddTrials("s", (make.trial(0), make.trial(1)))) == 2
 
 
-@pytest.mark.parametrize("line", [b"{}\n", b'{"op": "drop_tables", "sweep": "s", "rows": []}\n', b"[1]\n", b"\n"])
+@pytest.mark.parametrize(
+    "line", [b"{}\n", b'{"op": "drop_tables", "sweep": "s", "rows": []}\n', b"[1]\n", b"\n"]
+)
 def test_other_lines_are_refused(line):
     with pytest.raises(ValueError, match="validation error"):
         from_line(line)

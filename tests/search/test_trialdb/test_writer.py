@@ -67,7 +67,9 @@ def operations(make, count: int = 30) -> list:
     found = []
     for number in range(count):
         found.append(AddTrials("s", (make.trial(number),)))
-        found.extend(RecordMetrics("s", (make.epoch(number, step, x=float("nan"), y=step),)) for step in range(1, 4))
+        found.extend(
+            RecordMetrics("s", (make.epoch(number, step, x=float("nan"), y=step),)) for step in range(1, 4)
+        )
         found.append(FinishTrials("s", (make.result(number, error=float(number)),)))
     return found
 
@@ -98,7 +100,11 @@ def test_close_writes_what_waits(database, make):
 def test_several_threads_may_submit(database, make):
     with Writer(database, "s", **HASTE) as writer:
         threads = [
-            threading.Thread(target=lambda k=k: [writer.submit(AddTrials("s", (make.trial(8 * i + k),))) for i in range(20)])
+            threading.Thread(
+                target=lambda k=k: [
+                    writer.submit(AddTrials("s", (make.trial(8 * i + k),))) for i in range(20)
+                ]
+            )
             for k in range(8)
         ]
         for thread in threads:
@@ -198,7 +204,9 @@ def test_writing_goes_on_after_a_line_that_a_crash_cut_short(database, make):
     assert len(list(spool.read(path))) == len(todo)
 
 
-@pytest.mark.parametrize("content", [b'{"kdsearch_spool": 2}\n', b"hello\n", b'{"kdsearch_spool": 1}\n{"op": "x"}\n'])
+@pytest.mark.parametrize(
+    "content", [b'{"kdsearch_spool": 2}\n', b"hello\n", b'{"kdsearch_spool": 1}\n{"op": "x"}\n']
+)
 def test_a_spool_that_cannot_be_read_is_named_and_kept(database, content):
     path = spool.spool_path(database, "s")
     path.write_bytes(content)
@@ -219,7 +227,9 @@ def test_a_spool_at_its_limit_is_told_at_the_next_submit(database, make):
         writer.flush()
         content = writer.status.spool.read_bytes()
         writer.submit(*operations(make, 30))
-        with pytest.raises(DatabaseLockedError, match="is locked by another process, and the spool file .* limit"):
+        with pytest.raises(
+            DatabaseLockedError, match=r"is locked by another process, and the spool file .* limit"
+        ):
             writer.flush()
         with pytest.raises(DatabaseLockedError, match="limit"):
             writer.submit()
@@ -236,7 +246,9 @@ def fill_disk(database: TrialDatabase) -> None:
 def test_a_full_disk_is_bridged_by_a_spool_on_another_disk(database, make, tmp_path):
     (tmp_path / "other").mkdir()
     fill_disk(database)
-    with Writer(database, "s", spool_folder=tmp_path / "other", **{**NEVER_BACK, "patience_s": 1e9}) as writer:
+    with Writer(
+        database, "s", spool_folder=tmp_path / "other", **{**NEVER_BACK, "patience_s": 1e9}
+    ) as writer:
         writer.submit(*operations(make, 30))
         writer.flush()
         assert writer.status.spooled == 150
@@ -247,14 +259,16 @@ def test_a_full_disk_is_bridged_by_a_spool_on_another_disk(database, make, tmp_p
 
 
 def test_a_full_disk_that_takes_no_spool_either_is_told_at_the_next_submit(database, make, monkeypatch):
-    def full(file: int) -> None:
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     fill_disk(database)
     monkeypatch.setattr(os, "fsync", full)
     writer = Writer(database, "s", **HASTE)
     writer.submit(*operations(make, 30))
-    with pytest.raises(DatabaseFullError, match="the disk of .* is full, and the spool file .* No space left") as caught:
+    with pytest.raises(
+        DatabaseFullError, match=r"the disk of .* is full, and the spool file .* No space left"
+    ) as caught:
         writer.flush()
     assert "kdsearch resume" in caught.value.hint
     with pytest.raises(DatabaseFullError):
@@ -266,7 +280,11 @@ def test_a_full_disk_that_takes_no_spool_either_is_told_at_the_next_submit(datab
 
 def test_a_refused_operation_is_told_and_those_before_it_are_kept(database, make):
     writer = Writer(database, "s", flush_interval_s=1e9)
-    writer.submit(AddTrials("s", (make.trial(0),)), FinishTrials("s", (make.result(1),)), AddTrials("s", (make.trial(2),)))
+    writer.submit(
+        AddTrials("s", (make.trial(0),)),
+        FinishTrials("s", (make.result(1),)),
+        AddTrials("s", (make.trial(2),)),
+    )
     with pytest.raises(RefusedRowsError, match="never added: 1"):
         writer.flush()
     assert [trial.number for trial in database.trials("s")] == [0]
@@ -285,8 +303,9 @@ def test_whatever_stops_the_thread_reaches_the_driver(database, make, monkeypatc
 
 def test_the_drivers_own_error_goes_before_the_writers(database, make, monkeypatch, caplog):
     monkeypatch.setattr(database, "apply", lambda *_, **__: 1 / 0)
-    with pytest.raises(LookupError, match="the driver's"), Writer(database, "s") as writer:
-        writer.submit(*operations(make, 1))
+    writer = Writer(database, "s")
+    writer.submit(*operations(make, 1))
+    with pytest.raises(LookupError, match="the driver's"), writer:
         raise LookupError("the driver's")
     assert "writer failed too" in caplog.text
 

@@ -1,0 +1,199 @@
+"""Real Ray, real SQLite, the constant trainable: the path around a trial."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+
+import pytest
+
+from kdsearch.search import launch
+from kdsearch.search.config import parse_sweep
+from kdsearch.search.progress import Quiet
+from kdsearch.search.runner import Interrupted, RayOptions, RunnerError, ray_session
+from kdsearch.search.trialdb import TrialDatabase, read_record
+from kdsearch.spaces.errors import UsageError
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore"),  # Ray's own
+]
+
+SPACE = {
+    "kind": "ktg",
+    "target": "s",
+    "auxiliary": {"count": 2, "models": ["s", "w"]},
+    "gates": ["through", "cutoff", "linear"],
+}
+EFFECTS = {"label->1=cutoff": 25, "2->1=linear": -6, "3->1=linear": -6, "model.2=w": -3, "model.3=w": -3}
+
+
+@contextlib.contextmanager
+def quiet(coordinator):
+    yield Quiet()
+
+
+def sweep_of(searcher, **trainable):
+    return parse_sweep(
+        {
+            "name": "s",
+            "space": SPACE,
+            "trainable": {"kind": "constant", "effects": EFFECTS, **trainable},
+            "searcher": searcher,
+        },
+        "test",
+    )
+
+
+def run(sweep, tmp_path, clock, name="t.db"):
+    start = launch.Launch(db=f"sqlite:///{tmp_path / name}", clock=clock)
+    launch.start(sweep, "sweep", start, quiet)
+    with TrialDatabase.open(start.db, create=False, read_only=True) as database:
+        return read_record(database, "s"), database.attempts("s")
+
+
+def test_a_refinement_runs_from_its_first_draw_to_its_last_space(ray_slots, tmp_path, clock):
+    sweep = sweep_of({"kind": "refinement", "draws": 80, "repeats": 1}, epochs=2)
+    record, _ = run(sweep, tmp_path, clock)
+    assert record.state == "complete"
+    assert set(record.trials["state"]) == {"complete"}
+    assert [space.name for space in record.spaces][-1] == "X"
+    assert len(record.decisions) == len(record.spaces) - 1
+    assert set(record.draws["trial"]) <= set(record.trials["number"])
+    errors = record.curves[record.curves["metric"] == "val_error"]
+    assert errors.groupby("trial").size().eq(2).all()
+    assert set(errors["trial"]) == set(record.trials["number"])
+
+
+def test_the_same_seed_gives_the_same_trials_and_decisions(ray_slots, tmp_path, clock):
+    sweep = sweep_of({"kind": "refinement", "draws": 60, "repeats": 1})
+    first, _ = run(sweep, tmp_path, clock, "one.db")
+    second, _ = run(sweep, tmp_path, clock, "two.db")
+    columns = ["number", "state", "error", "seed", "orbit_size", *SPACE_COLUMNS]
+    assert first.trials[columns].equals(second.trials[columns])
+    assert first.draws.equals(second.draws)
+    assert [d.table for d in first.decisions] == [d.table for d in second.decisions]
+
+
+SPACE_COLUMNS = ["model.2", "model.3", "label->1", "2->1", "3->1", "label->2", "1->2", "3->2"]
+
+
+def test_a_worker_process_that_dies_costs_one_attempt_of_its_members(ray_slots, tmp_path, clock):
+    sweep = sweep_of({"kind": "random", "trials": 20}, kill=[4], marker=str(tmp_path))
+    record, attempts = run(sweep, tmp_path, clock)
+    assert record.state == "complete"
+    assert set(record.trials["state"]) == {"complete"}
+    killed = [attempt for attempt in attempts if attempt.number == 4]
+    assert [attempt.n for attempt in killed] == [1, 2]
+    assert "worker process ended" in killed[0].reason
+
+
+def test_a_member_that_always_fails_is_marked_failed_with_its_reason(ray_slots, tmp_path, clock):
+    sweep = sweep_of({"kind": "random", "trials": 12}, fail=[3])
+    record, _ = run(sweep, tmp_path, clock)
+    row = record.trials.set_index("number").loc[3]
+    assert row["state"] == "failed"
+    assert row["attempts"] == 3
+    assert "told to fail" in row["message"]
+    assert (record.trials["state"] == "complete").sum() == len(record.trials) - 1
+
+
+def test_every_finished_trial_is_in_the_database_while_the_sweep_runs(ray_slots, tmp_path, clock):
+    seen = []
+
+    @contextlib.contextmanager
+    def watching(coordinator):
+        class Watch(Quiet):
+            def tick(self):
+                with contextlib.closing(sqlite3.connect(f"file:{tmp_path / 't.db'}?mode=ro", uri=True)) as db:
+                    seen.append(
+                        db.execute("select count(*) from trial where state = 'complete'").fetchone()[0]
+                    )
+
+        yield Watch()
+
+    sweep = sweep_of({"kind": "random", "trials": 120}, epoch_s=0.3)
+    start = launch.Launch(db=f"sqlite:///{tmp_path / 't.db'}", clock=clock)
+    launch.start(sweep, "sweep", start, watching)
+    assert 0 < max(seen) <= 120
+    assert seen == sorted(seen)
+
+
+def test_more_packs_than_cores_are_refused(ray_slots):
+    options = RayOptions(address=None, cpus=1, gpus=0, max_concurrent=1000, data_root=None)
+    with (
+        pytest.raises(UsageError, match="1000 concurrent packs .* do not fit") as caught,
+        ray_session(options),
+    ):
+        pass
+    assert "--max-concurrent" in str(caught.value.hint)
+
+
+def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without(ray_slots):
+    options = RayOptions(address=None, cpus=1, gpus=64, max_concurrent=None, data_root=None)
+    with pytest.raises(UsageError, match="64 GPUs, and no node has that"), ray_session(options):
+        pass
+    if not ray_slots.gpus:
+        auto = RayOptions(address=None, cpus=1, gpus="auto", max_concurrent=None, data_root=None)
+        with ray_session(auto) as slots:
+            assert slots.gpus_per_pack == 0
+
+
+def test_ray_that_does_not_start_is_told_and_writes_nothing(tmp_path, clock, monkeypatch):
+    import ray
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    start = launch.Launch(db=f"sqlite:///{tmp_path / 't.db'}", clock=clock)
+    with pytest.raises(RunnerError, match="Ray does not start: RuntimeError: no room"):
+        launch.start(sweep_of({"kind": "random", "trials": 2}), "sweep", start, quiet)
+    assert not (tmp_path / "t.db").exists()
+
+
+def test_two_sweeps_in_one_database_keep_their_own_decisions(ray_slots, tmp_path, clock):
+    sweep = sweep_of({"kind": "refinement", "draws": 40, "repeats": 1, "limit": 20_000})
+    start = launch.Launch(db=f"sqlite:///{tmp_path / 't.db'}", clock=clock)
+    for name in ("one", "two"):
+        launch.start(sweep.model_copy(update={"name": name}), "refine", start, quiet)
+    with TrialDatabase.open(start.db, create=False, read_only=True) as database:
+        one, two = read_record(database, "one"), read_record(database, "two")
+    assert one.decisions
+    assert [d.table for d in one.decisions] == [d.table for d in two.decisions]
+
+
+def test_an_interrupted_sweep_is_marked_and_a_resume_makes_it_whole(ray_slots, tmp_path, clock):
+    sweep = sweep_of({"kind": "refinement", "draws": 40, "repeats": 1, "limit": 20_000})
+    start = launch.Launch(db=f"sqlite:///{tmp_path / 't.db'}", clock=clock)
+    launch.start(sweep.model_copy(update={"name": "whole"}), "refine", start, quiet)
+
+    @contextlib.contextmanager
+    def cutting(coordinator):
+        class Cut(Quiet):
+            def tick(self):
+                if coordinator.tally.finished >= 20:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        yield Cut()
+
+    slow = sweep_of({"kind": "refinement", "draws": 40, "repeats": 1, "limit": 20_000}, epoch_s=0.2)
+    with pytest.raises(Interrupted, match="interrupted by SIGINT"):
+        launch.start(slow.model_copy(update={"name": "cut"}), "refine", start, cutting)
+    with TrialDatabase.open(start.db, create=False, read_only=True) as database:
+        states = read_record(database, "cut").trials["state"]
+        assert database.sweep("cut").state == "interrupted"
+    assert (states == "complete").sum() >= 20
+    assert not (states == "running").any()
+
+    launch.resume("cut", start, quiet)
+    with TrialDatabase.open(start.db, create=False, read_only=True) as database:
+        whole, cut = read_record(database, "whole"), read_record(database, "cut")
+    columns = ["number", "state", "error", "seed", "orbit_size", *SPACE_COLUMNS]
+    assert cut.state == "complete"
+    assert whole.trials[columns].equals(cut.trials[columns])
+    assert whole.draws.equals(cut.draws)
+    assert [d.table for d in whole.decisions] == [d.table for d in cut.decisions]
