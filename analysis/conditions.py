@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from kdsearch.analysis.auc import auc
 from kdsearch.analysis.comparison import Difference, auc_difference, holm
@@ -40,7 +41,7 @@ class ConditionRow:
     n: int  # draws
     trials: int  # distinct trials that answer them
     auc: float | None  # None without draws
-    low: float | None  # (1 - alpha) interval, ends included; None for fewer than `min_n` trials
+    low: float | None  # (1 - interval_alpha) interval, ends included; None for fewer than `min_n` trials
     high: float | None
     rest_auc: float | None  # of the draws of the space that do not meet the condition
     difference: float | None  # auc - rest_auc
@@ -90,7 +91,8 @@ class _Space:
     weights: Floats
     a: float
     tau: float
-    alpha: float
+    alpha: float  # of the tests
+    interval_alpha: float
     seed: int
     min_n: int
 
@@ -103,7 +105,7 @@ class _Space:
         if x.size >= self.min_n:
             # Keyed by name, so that a row's interval does not depend on which other rows there are.
             rng = np.random.default_rng([self.seed, zlib.crc32(f"{group}\x1f{value}".encode())])
-            interval = auc_interval(x, wx, rng=rng, a=self.a, tau=self.tau, alpha=self.alpha)
+            interval = auc_interval(x, wx, rng=rng, a=self.a, tau=self.tau, alpha=self.interval_alpha)
             low, high, method = interval.low, interval.high, str(interval.method)
             if y.size >= self.min_n:
                 difference = auc_difference(x, y, wx, wy, a=self.a, tau=self.tau, alpha=self.alpha)
@@ -160,7 +162,10 @@ def _finish(
     decided = p_holm <= alpha
     needed = None
     if not decided and case.difference is not None:
-        needed = n_needed(case.difference.value, case.difference.standard_error, n, alpha=level)
+        # A p that is larger than the standard error's own speaks of more spread than it: then the p's counts.
+        z = float(stats.norm.isf(p / 2))
+        told = abs(case.difference.value) / z if z > 0 else math.inf
+        needed = n_needed(case.difference.value, max(case.difference.standard_error, told), n, alpha=level)
     return replace(case.row, p=p, p_holm=p_holm, n_needed=needed, decided=decided, method=method)
 
 
@@ -173,6 +178,7 @@ def condition_table(
     a: float = 0.0,
     tau: float = 100.0,
     alpha: float = 0.05,
+    interval_alpha: float = 0.05,
     seed: int,
     resamples: int = 9999,
     min_n: int = 2,
@@ -181,7 +187,7 @@ def condition_table(
 
     errors [n] in per cent, one a distinct trial; weights [n], the draws of the space that each answers (None:
     ones); labels, for each group the value [n] that each trial has. alpha is the level of this look at this
-    step (`sequential.AlphaPlan`), and 1 - alpha that of the intervals. The same seed gives the same table.
+    step (`sequential.AlphaPlan`), 1 - interval_alpha that of the intervals. The same seed gives the same table.
     Raises StatisticsError or UnknownNameError for arrays that do not fit together or labels that the group
     does not list.
     """
@@ -190,7 +196,7 @@ def condition_table(
             f"a table needs 0 < alpha < 1, min_n >= 2 and resamples, not {alpha:g}, {min_n} and {resamples}"
         )
     values = as_errors(errors)
-    space = _Space(values, as_weights(weights, values.size), a, tau, alpha, seed, min_n)
+    space = _Space(values, as_weights(weights, values.size), a, tau, alpha, interval_alpha, seed, min_n)
     cases = [space.case(*member) for member in _members(labels, group_values, values.size)]
     tested = [i for i, case in enumerate(cases) if case.difference is not None]
     rows = [case.row for case in cases]

@@ -77,7 +77,10 @@ _RC: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "grid.color": FAINT,
     "grid.linewidth": 0.7,
-    "legend.frameon": False,
+    "legend.frameon": True,
+    "legend.facecolor": PAPER,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
     "legend.fontsize": 9.5,
 }
 PNG_DPI = 150

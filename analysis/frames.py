@@ -15,7 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kdsearch.analysis.population import count_outcomes
+from kdsearch.analysis.population import (
+    PopulationError,
+    Proposal,
+    TrialDesign,
+    count_outcomes,
+    require_known_inclusion,
+)
 from kdsearch.analysis.record import SpaceRecord, SweepRecord
 from kdsearch.spaces import DesignSpace
 
@@ -38,6 +44,7 @@ TRIAL_COLUMNS = (
     "message",
     "started",
     "ended",
+    "design",
 )
 DRAW_COLUMNS = ("space", "draw", "trial", "fresh")
 COMPLETE = "complete"
@@ -129,7 +136,7 @@ def population(record: SweepRecord, space: SpaceRecord, trials: pd.DataFrame) ->
     draws = record.draws[record.draws["space"] == space.name]
     searched = trials[trials["role"] != PRETRAIN]
     joined = draws.merge(
-        searched[["number", "state", "error"]], left_on="trial", right_on="number", how="left"
+        searched[["number", "state", "error", "design"]], left_on="trial", right_on="number", how="left"
     )
     states = joined["state"].fillna("lost").value_counts().sort_index()
     answered = joined[joined["error"].notna()]
@@ -143,7 +150,7 @@ def population(record: SweepRecord, space: SpaceRecord, trials: pd.DataFrame) ->
         weights=grouped["weight"].to_numpy(dtype=np.int64),
         fresh=grouped["fresh"].to_numpy(dtype=np.int64),
         states={str(state): int(count) for state, count in states.items()},
-        refused=_refusal(space.name, states),
+        refused=_refusal(space.name, states) or _unknown_inclusion(answered),
     )
 
 
@@ -157,6 +164,20 @@ def _refusal(space: str, states: pd.Series[int]) -> str | None:
         "left to finish were chosen by their results, so they are no sample of the space, and the stopped ones "
         "have no final error: an EDF or AUC of either would be wrong."
     )
+
+
+def _unknown_inclusion(answered: pd.DataFrame) -> str | None:
+    """Trials that were chosen by earlier results are no sample either; unnamed designs are the sweep's own draws."""
+    named = answered.dropna(subset=["design"]).drop_duplicates("number")
+    designs = [
+        TrialDesign(number=int(number), proposal=Proposal(design))
+        for number, design in zip(named["number"], named["design"], strict=True)
+    ]
+    try:
+        require_known_inclusion(designs)
+    except PopulationError as error:
+        return error.message
+    return None
 
 
 def curve_table(record: SweepRecord, numbers: Sequence[int], metric: str) -> pd.DataFrame:

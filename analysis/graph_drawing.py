@@ -223,14 +223,17 @@ def edge_group(source: Source, target: int) -> str:
 
 
 def _space_edge(source: Source, target: int, values: tuple[str, ...] | None) -> EdgeLook | None:
-    """An open edge in grey, a fixed one in red; None where it is fixed to cutoff."""
+    """An open edge in grey, a fixed one in red; None where it is fixed to cutoff.
+
+    Which auxiliary node gets which of several fixed gates is a matter of symmetry: the first gets the first.
+    """
     if values is None:
         return EdgeLook(source=source, target=target, colour=MUTED, width=1.0, alpha=0.55)
-    gates = {Gate(value) for value in values}
-    if gates == {Gate.CUTOFF}:
+    auxiliary = target if target > 1 else 2 if source == "label" else int(source)
+    gate = Gate(values[min(auxiliary - 2, len(values) - 1)])
+    if gate is Gate.CUTOFF:
         return None
-    dashes = GATE_STYLES[gates.pop()][1] if len(gates) == 1 else SOLID
-    return EdgeLook(source=source, target=target, colour=TARGET, dashes=dashes, width=2.2)
+    return EdgeLook(source=source, target=target, colour=TARGET, dashes=GATE_STYLES[gate][1], width=2.2)
 
 
 def _draw(

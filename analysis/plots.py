@@ -128,6 +128,8 @@ def plot_conditions(result: SpaceResult) -> Figure:
         axes.set_ylim(0, 1.01)
     for axes in panels[len(groups) :]:
         axes.remove()
+    for axes in panels[max(0, len(groups) - columns) : len(groups)]:
+        axes.tick_params(labelbottom=True)  # nothing may stand below it
     figure.supxlabel(_ERROR_AXIS, fontsize=10)
     figure.supylabel(_SHARE_AXIS, fontsize=10)
     return figure

@@ -52,8 +52,9 @@ class SweepRecord:
     trials: one row a trial, index free, columns `number` (int), `role` ("search" or "pretrain"), `state` (waiting,
         running, complete, stopped, diverged, failed, lost), `error` (per cent, NaN if none), `best_error`,
         `best_epoch`, `last_epoch`, `orbit_size`, `seed` (int), `seconds`, `attempts`, `message` (why it failed or
-        diverged), `started`, `ended` (aware datetimes or NaT), and a column for each parameter (NA where a trial has none of it; pretrain
-        trials have `model.1` and `label->1`).
+        diverged), `started`, `ended` (aware datetimes or NaT), `design` (how it was proposed: `population.Proposal`),
+        and a column for each parameter (NA where a trial has none of it; pretrain trials have `model.1` and
+        `label->1`).
     draws: `space`, `draw` (int from 0 in each space), `trial` (number), `fresh` (0 or 1: the trial was trained for
         this space, not reused from an ancestor).
     curves: long form, `trial` (number), `node` (int), `metric` (train_loss, val_loss, val_error), `epoch`, `value`;

@@ -202,6 +202,7 @@ def _conditions(
         a=record.a,
         tau=record.tau,
         alpha=decision.alpha if decision is not None else record.alpha,
+        interval_alpha=record.alpha,
         seed=seed,
     )
     return tuple(rows), False

@@ -235,7 +235,7 @@ def _evidence(space: SpaceResult, row: ConditionRow) -> Markup:
     base += Markup(" (p {} after Holm").format(_equals(p_value(row.p_holm)))
     if row.decided:
         return base + ", decided)."
-    more = f"; about {row.n_needed:,} more draws would decide it" if row.n_needed else ""
+    more = f"; about {plural(row.n_needed, 'more draw')} would decide it" if row.n_needed else ""
     return base + Markup(", not decided{}).").format(more)
 
 

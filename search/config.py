@@ -34,7 +34,9 @@ class RefinementSettings(_Section):
     )
     limit: int = Field(500, ge=1, description="D: refine while the space has more combinations than this")
     repeats: int = Field(5, ge=1, description="trainings of each graph of the last space")
-    reuse: bool = Field(True, description="trials of a space that fall in its child count as draws of it")
+    reuse: bool = Field(
+        default=True, description="trials of a space that fall in its child count as draws of it"
+    )
     min_draws: int = Field(10, ge=2, description="a condition with fewer draws is not a candidate")
 
     @model_validator(mode="after")
@@ -183,10 +185,7 @@ def parse_sweep(data: Mapping[str, Any], where: str) -> SweepFile:
         raise _explained(error, where) from None
     try:
         space = sweep.design_space()
-        kind = trainable_kind(sweep.trainable.kind)
-        kind.check(sweep.trainable_settings(), _models(space))
-        if sweep.trainable.kind == "ktg" and not isinstance(space, KtgSpace):
-            raise UsageError("the trainable ktg needs a space of kind ktg")
+        _check_trainable(sweep, space)
     except UsageError as error:
         error.message = f"{where}: {error.message}" if not error.message.startswith(where) else error.message
         raise
@@ -195,6 +194,12 @@ def parse_sweep(data: Mapping[str, Any], where: str) -> SweepFile:
             f"{where}: the space is infinite and cannot be enumerated", "Use the searcher random."
         )
     return sweep
+
+
+def _check_trainable(sweep: SweepFile, space: DesignSpace) -> None:
+    if sweep.trainable.kind == "ktg" and not isinstance(space, KtgSpace):
+        raise UsageError("the trainable ktg needs a space of kind ktg")
+    trainable_kind(sweep.trainable.kind).check(sweep.trainable_settings(), _models(space))
 
 
 def _models(space: DesignSpace) -> tuple[str, ...]:

@@ -263,7 +263,7 @@ class Coordinator:
         )
 
     def _answered(self, trial: _Trial) -> bool:
-        """On a resume: has the database the trial's outcome already?"""
+        """Take the trial's outcome from the database, on a resume, if it is there."""
         past = self._history.get(trial.number)
         if past is None:
             return False

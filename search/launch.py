@@ -18,8 +18,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import make_url
-
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search.baselines import baselines_for
 from kdsearch.search.config import SweepFile, parse_sweep
@@ -30,6 +28,7 @@ from kdsearch.search.searchers import Chooser, make_searcher
 from kdsearch.search.searchers.policies import Look
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
 from kdsearch.search.trialdb import operations as op
+from kdsearch.search.trialdb.places import parse_url, sqlite_path
 from kdsearch.search.trialdb.states import SweepState
 from kdsearch.trainables.registry import trainable_kind
 
@@ -74,7 +73,7 @@ def start(
         Interrupted: a signal came.
 
     """
-    _check_data(sweep, launch)
+    notes = _check_data(sweep, launch)
     with _ray(sweep, launch) as slots, TrialDatabase.open(launch.db, clock=launch.clock) as database:
         database.create_sweep(
             name=sweep.name,
@@ -85,6 +84,8 @@ def start(
             code_version=metadata.version("kdsearch"),
             environment={**environment(), "command": launch.command, "packs_at_a_time": slots.concurrency},
         )
+        for text in notes:
+            database.add_event(sweep.name, "note", {"text": text})
         _run(sweep, database, launch, slots, display, chooser)
 
 
@@ -123,9 +124,9 @@ def replayed(decided: Sequence[Mapping[str, Any]], ask: Chooser) -> Chooser:
 
 def files_folder(db: str) -> Path:
     """Where weights and checkpoints lie: beside the database file, or in the current folder."""
-    url = make_url(db)
-    if url.get_backend_name() == "sqlite" and url.database:
-        return Path(url.database).resolve().with_suffix(".files")
+    path = sqlite_path(parse_url(db))
+    if path is not None:
+        return path.resolve().with_suffix(".files")
     return Path("kdsearch.files").resolve()
 
 
@@ -224,9 +225,9 @@ def _ray(sweep: SweepFile, launch: Launch) -> Any:
     return ray_session(_options(sweep, launch))
 
 
-def _check_data(sweep: SweepFile, launch: Launch) -> None:
-    """Before anything is written or started: are the data there and whole?"""
-    trainable_kind(sweep.trainable.kind).check_data(sweep.trainable_settings(), launch.data_root)
+def _check_data(sweep: SweepFile, launch: Launch) -> Sequence[str]:
+    """Refuse missing or broken data before anything is written or started; return notes for the reader."""
+    return trainable_kind(sweep.trainable.kind).check_data(sweep.trainable_settings(), launch.data_root)
 
 
 def _processor() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -76,7 +76,7 @@ class LiveDisplay:
         self._watch, self._drawn = Watch(now), float("-inf")
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
-    def __enter__(self) -> LiveDisplay:
+    def __enter__(self) -> Self:
         self._live.__enter__()
         self.tick()
         return self
@@ -110,7 +110,7 @@ class LineDisplay:
         self._coordinator, self._console, self._now = coordinator, console, now
         self._watch, self._printed, self._space = Watch(now), float("-inf"), ""
 
-    def __enter__(self) -> LineDisplay:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *info: object) -> None:

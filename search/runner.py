@@ -108,7 +108,8 @@ def _start(options: RayOptions) -> None:
         hint = (
             "Is the address right, and does the cluster run the same Ray and Python? `ray status` tells."
             if options.address
-            else "Ray's logs lie under /tmp/ray/session_latest/logs. A full disk or too little shared memory are common causes."
+            else "Ray's logs lie under /tmp/ray/session_latest/logs. "
+            "A full disk or too little shared memory are common causes."
         )
         raise RunnerError(f"{where}: {type(error).__name__}: {told}", hint) from error
 
@@ -117,7 +118,8 @@ def _slots(options: RayOptions) -> Slots:
     """Count how many packs fit, node by node."""
     import ray  # noqa: PLC0415
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in known if node["Alive"]]
     cpus, gpus = (sum(node.get(key, 0.0) for node in nodes) for key in ("CPU", "GPU"))
     wanted = float(gpus > 0) if options.gpus == "auto" else options.gpus
     fits = sum(_fits(node, options.cpus, wanted) for node in nodes)
@@ -148,7 +150,7 @@ def _fractions(have: float, wanted: float) -> int:
     return int(have) * int(1 / wanted + 1e-9) if wanted < 1 else int(have / wanted)
 
 
-class Interrupted(KdsearchError):
+class Interrupted(KdsearchError):  # noqa: N818 no error: the user wanted it
     """The user ended the run; what was finished is in the database."""
 
     exit_code = 130

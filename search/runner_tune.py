@@ -30,7 +30,7 @@ class _Live:
         return _Nothing, ()
 
 
-class _Jobs(_Live, Searcher):  # type: ignore[misc]
+class _Jobs(_Live, Searcher):
     """Hands the coordinator's jobs to Tune; None makes Tune wait for results."""
 
     def __init__(
@@ -40,7 +40,7 @@ class _Jobs(_Live, Searcher):  # type: ignore[misc]
         self._coordinator, self._known = coordinator, known
         self._options, self._slots = options, slots
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is text
         """The next job's configuration."""
         job = self._coordinator.next_job()
         if job is Idle.WAIT:
@@ -50,9 +50,7 @@ class _Jobs(_Live, Searcher):  # type: ignore[misc]
         self._known[trial_id] = job.id
         return {"job": job_config(job, self._coordinator, self._options, self._slots)}
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:  # noqa: FBT001, FBT002 Ray's signature
+    def on_trial_complete(self, trial_id: str, *result: Any, **info: Any) -> None:
         """Nothing: the callback has told the coordinator."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -62,7 +60,7 @@ class _Jobs(_Live, Searcher):  # type: ignore[misc]
         """Nothing: a resume rebuilds from the trial database."""
 
 
-class _Results(_Live, tune.Callback):  # type: ignore[misc]
+class _Results(_Live, tune.Callback):
     """Hands Tune's results to the coordinator. An exception here would end the run, so none is expected."""
 
     def __init__(self, coordinator: Coordinator, known: dict[str, int], tick: Callable[[], None]) -> None:
@@ -89,7 +87,7 @@ class _Results(_Live, tune.Callback):  # type: ignore[misc]
         self._tick()
 
 
-class _Interrupt(_Live, tune.Stopper):  # type: ignore[misc]
+class _Interrupt(_Live, tune.Stopper):
     """Ends the run when the coordinator was interrupted."""
 
     def __init__(self, coordinator: Coordinator) -> None:
@@ -97,6 +95,7 @@ class _Interrupt(_Live, tune.Stopper):  # type: ignore[misc]
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Never by trial: members leave packs, packs end by themselves."""
+        del trial_id, result
         return False
 
     def stop_all(self) -> bool:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.protocol import Configuration, EpochReport, Member, MemberState
@@ -33,8 +34,9 @@ class ConstantPack:
     """Members whose error is `50 + effects + noise`, the same at every epoch.
 
     settings: `epochs`; `epoch_s` (seconds slept an epoch and pack); `noise` (width of the uniform noise, per cent);
-    `effects` ({"parameter=value": per cent}); `fail`, `diverge`, `kill` (numbers of members that raise, diverge, or end
-    their worker's process in the first epoch); `marker` (a folder: a member misbehaves once only, and leaves a file there).
+    `effects` ({"parameter=value": per cent}); `fail`, `diverge`, `kill` (numbers of members that raise, diverge, or
+    end their worker's process in the first epoch); `marker` (a folder: a member misbehaves once only, and leaves a
+    file there).
     """
 
     def __init__(self, settings: Mapping[str, object], members: Sequence[Member]) -> None:
@@ -88,8 +90,7 @@ class ConstantPack:
         path.write_text(json.dumps({"number": number}), encoding="utf-8")
 
     def _error(self, member: Member) -> float:
-        effects = self._settings["effects"]
-        assert isinstance(effects, Mapping)
+        effects = cast(Mapping[str, float], self._settings["effects"])
         shift = sum(
             float(effects.get(f"{name}={value}", 0.0)) for name, value in member.configuration.items()
         )
@@ -118,8 +119,7 @@ def _resumed(member: Member) -> int:
 
 
 def _numbers(value: object) -> Sequence[int]:
-    assert isinstance(value, Sequence)
-    return value
+    return cast(Sequence[int], value)
 
 
 class ConstantKind:
@@ -134,8 +134,10 @@ class ConstantKind:
         if unknown:
             raise UsageError(f"unknown key {unknown[0]!r} in trainable", f"Known: {', '.join(_DEFAULTS)}.")
 
-    def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> None:
+    def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
         """There is no data."""
+        del settings, data_root
+        return ()
 
     def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:
         """Nothing is needed."""

@@ -78,8 +78,8 @@ class TrainableKind(Protocol):
     def check(self, settings: Mapping[str, object], models: Sequence[str]) -> None:
         """Refuse settings and model names that no trial could run with (UsageError or UnknownNameError)."""
 
-    def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> None:
-        """Refuse data that is missing or broken, before any trial starts."""
+    def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
+        """Refuse data that is missing or broken, before any trial starts; return what a reader must know of it."""
 
     def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:
         """Architectures whose pre-trained weights a trial needs (its frozen teachers), each once."""

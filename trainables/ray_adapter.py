@@ -43,7 +43,7 @@ def read_member(data: Mapping[str, Any]) -> Member:
     )
 
 
-class PackTrainable(tune.Trainable):  # type: ignore[misc]
+class PackTrainable(tune.Trainable):
     """Hosts the pack that `config["job"]` describes.
 
     job: `id`, `kind`, `settings`, `members`, `data_root`, `device`, `threads`, `checkpoints` (folder or None),

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from kdsearch.search.cli.common import database_option, debug_option, json_option, print_json, results
 from kdsearch.search.trialdb import TrialDatabase
-from kdsearch.search.trialdb.states import Role
+from kdsearch.search.trialdb.states import Role, TrialState
 
 
 @click.command("status")
@@ -41,9 +41,9 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
 
 def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
     sweep = database.sweep(name)
-    trials = database.trials_frame(name, role=Role.SEARCH)
-    complete = trials[trials["state"] == "complete"]
-    best = None if complete.empty else complete.loc[complete["error"].idxmin()]
+    trials = database.trials(name, states=[TrialState.COMPLETE])
+    complete = [(t.error, t.number) for t in trials if t.role is Role.SEARCH and t.error is not None]
+    error, number = min(complete, default=(None, None))
     return {
         "name": sweep.name,
         "state": str(sweep.state),
@@ -51,8 +51,8 @@ def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
         "seed": sweep.seed,
         "spaces": [space.name for space in database.spaces(name)],
         "trials": {str(state): n for state, n in database.counts_by_state(name, role=Role.SEARCH).items()},
-        "best_error": None if best is None else float(best["error"]),
-        "best_trial": None if best is None else int(best["number"]),
+        "best_error": error,
+        "best_trial": number,
         "created": sweep.created,
         "ended": sweep.ended,
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from kdsearch.analysis.population import Proposal
 from kdsearch.search.searchers.base import Outcome, Overview, Record, Request, Stage
 from kdsearch.search.searchers.ledger import Ledger
 from kdsearch.spaces import DesignSpace
 
-CENSUS = "full enumeration"
+CENSUS = str(Proposal.ENUMERATION)
 
 
 def enumerate_into(ledger: Ledger, space: DesignSpace, *, repeats: int) -> None:

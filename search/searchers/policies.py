@@ -54,7 +54,9 @@ class Look:
 class Policy(Protocol):
     """Judges a look."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As sweep files call it."""
 
     def judge(self, look: Look) -> Choice:
         """Fix a condition, ask for more draws, or stop."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from kdsearch.analysis.population import Proposal
 from kdsearch.search.searchers.base import Outcome, Overview, Record, Request, Stage
 from kdsearch.search.searchers.ledger import Ledger
 from kdsearch.spaces import DesignSpace
 from kdsearch.trainables.seeds import derive_seed
 
-RANDOM_DRAW = "random draw"
+RANDOM_DRAW = str(Proposal.RANDOM)
 
 
 class RandomSearch:

@@ -20,6 +20,7 @@ from string import ascii_uppercase
 import numpy as np
 
 from kdsearch.analysis.conditions import ConditionRow, condition_table
+from kdsearch.analysis.sequential import AlphaPlan
 from kdsearch.search.config import RefinementSettings, StatisticsSettings
 from kdsearch.search.searchers.base import Decision, Note, Outcome, Overview, Record, Request, Stage
 from kdsearch.search.searchers.enumeration import enumerate_into
@@ -48,7 +49,10 @@ class Refinement:
     ) -> None:
         self._settings, self._statistics, self._policy, self._seed = settings, statistics, policy, seed
         self._ledger = Ledger(first_number, reuse=settings.reuse)
-        self._steps = max(1, len(space.groups()))  # a refinement fixes each group at most once
+        # A refinement fixes each group at most once, so it takes at most as many steps as there are groups.
+        self._plan = AlphaPlan(
+            alpha=statistics.alpha, steps=max(1, len(space.groups())), looks=settings.looks
+        )
         self._step = 0
         self._done = False
         self._enter(space, parent=None)
@@ -125,7 +129,7 @@ class Refinement:
             step=self._step + 1,
             number=self._look,
             draws=len(self._ledger.draws[self._space.name or ""]),
-            alpha=self._statistics.alpha / self._steps / self._settings.looks,
+            alpha=self._plan.level(self._look),
             table=self._table(),
         )
         choice = self._policy.judge(look)
@@ -185,6 +189,7 @@ class Refinement:
             {group.name: group.values for group in groups},
             a=self._statistics.a,
             tau=self._statistics.tau,
-            alpha=self._statistics.alpha / self._steps / self._settings.looks,
+            alpha=self._plan.level(self._look),
+            interval_alpha=self._statistics.alpha,
             seed=derive_seed(self._seed, "permutations", self._space.name or ""),
         )

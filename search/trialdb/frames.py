@@ -32,6 +32,7 @@ _TRIAL_COLUMNS = (
         "seconds",
     ),
     *("attempts", "message", "started", "ended"),
+    "sampling_design",
 )
 _TEXT = pd.StringDtype(na_value=np.nan)  # "str" of pandas 3
 _NODE = re.compile(r"(\d+)/(.+)", re.DOTALL)
@@ -58,7 +59,7 @@ def trials_frame(connection: Connection, name: str, *, role: Role | None = None)
     *fixed, texts = zip(*rows, strict=True) if rows else ((),) * (len(_TRIAL_COLUMNS) + 1)
     frame = pd.DataFrame(
         {column: _fixed(column, values) for column, values in zip(_TRIAL_COLUMNS, fixed, strict=True)}
-    )
+    ).rename(columns={"sampling_design": "design"})
     parameters = pd.DataFrame(_parameters(texts), index=frame.index)
     return pd.concat([frame, parameters], axis="columns")
 
@@ -70,7 +71,7 @@ def _fixed(column: str, values: Sequence[Any]) -> Any:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     if column in _INTEGERS:
         return pd.array(list(values), dtype="Int64")
-    if column in {"role", "state", "message"}:
+    if column in {"role", "state", "message", "sampling_design"}:
         return pd.array([str(value) for value in values], dtype=_TEXT)
     return np.array(values, dtype=np.int64)
 
@@ -85,7 +86,7 @@ def _parameters(texts: Sequence[str]) -> dict[str, Any]:
     names = dict.fromkeys(name for configuration in parsed.values() for name in configuration)
     columns = {name: [parsed[text].get(name) for text in texts] for name in names}
     return {
-        f"parameter:{name}" if name in _TRIAL_COLUMNS else name: _parameter(values)
+        f"parameter:{name}" if name in {*_TRIAL_COLUMNS, "design"} else name: _parameter(values)
         for name, values in columns.items()
     }
 

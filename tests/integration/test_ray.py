@@ -35,11 +35,17 @@ def quiet(coordinator):
     yield Quiet()
 
 
-def sweep_of(searcher, **trainable):
+SMALL = {
+    **SPACE,
+    "restrictions": [{"auxiliary models": ["w", "w"]}, {"label->auxiliary": ["through", "through"]}],
+}
+
+
+def sweep_of(searcher, space=SPACE, **trainable):
     return parse_sweep(
         {
             "name": "s",
-            "space": SPACE,
+            "space": space,
             "trainable": {"kind": "constant", "effects": EFFECTS, **trainable},
             "searcher": searcher,
         },
@@ -124,7 +130,7 @@ def test_every_finished_trial_is_in_the_database_while_the_sweep_runs(ray_slots,
 def test_more_packs_than_cores_are_refused(ray_slots):
     options = RayOptions(address=None, cpus=1, gpus=0, max_concurrent=1000, data_root=None)
     with (
-        pytest.raises(UsageError, match="1000 concurrent packs .* do not fit") as caught,
+        pytest.raises(UsageError, match=r"1000 concurrent packs .* do not fit") as caught,
         ray_session(options),
     ):
         pass
@@ -156,7 +162,7 @@ def test_ray_that_does_not_start_is_told_and_writes_nothing(tmp_path, clock, mon
 
 
 def test_two_sweeps_in_one_database_keep_their_own_decisions(ray_slots, tmp_path, clock):
-    sweep = sweep_of({"kind": "refinement", "draws": 40, "repeats": 1, "limit": 20_000})
+    sweep = sweep_of({"kind": "refinement", "draws": 60, "repeats": 1, "min_draws": 4}, SMALL)
     start = launch.Launch(db=f"sqlite:///{tmp_path / 't.db'}", clock=clock)
     for name in ("one", "two"):
         launch.start(sweep.model_copy(update={"name": name}), "refine", start, quiet)
@@ -167,7 +173,7 @@ def test_two_sweeps_in_one_database_keep_their_own_decisions(ray_slots, tmp_path
 
 
 def test_an_interrupted_sweep_is_marked_and_a_resume_makes_it_whole(ray_slots, tmp_path, clock):
-    sweep = sweep_of({"kind": "refinement", "draws": 40, "repeats": 1, "limit": 20_000})
+    sweep = sweep_of({"kind": "refinement", "draws": 60, "repeats": 1, "min_draws": 4}, SMALL)
     start = launch.Launch(db=f"sqlite:///{tmp_path / 't.db'}", clock=clock)
     launch.start(sweep.model_copy(update={"name": "whole"}), "refine", start, quiet)
 
@@ -175,12 +181,12 @@ def test_an_interrupted_sweep_is_marked_and_a_resume_makes_it_whole(ray_slots, t
     def cutting(coordinator):
         class Cut(Quiet):
             def tick(self):
-                if coordinator.tally.finished >= 20:
+                if coordinator.tally.finished >= 20 and not coordinator.interrupted:
                     os.kill(os.getpid(), signal.SIGINT)
 
         yield Cut()
 
-    slow = sweep_of({"kind": "refinement", "draws": 40, "repeats": 1, "limit": 20_000}, epoch_s=0.2)
+    slow = sweep_of({"kind": "refinement", "draws": 60, "repeats": 1, "min_draws": 4}, SMALL, epoch_s=0.2)
     with pytest.raises(Interrupted, match="interrupted by SIGINT"):
         launch.start(slow.model_copy(update={"name": "cut"}), "refine", start, cutting)
     with TrialDatabase.open(start.db, create=False, read_only=True) as database:

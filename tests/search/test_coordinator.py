@@ -221,7 +221,7 @@ def test_an_interrupt_marks_what_runs_and_starts_nothing_more(clock, tmp_path):
 def test_baselines_are_trained_once_and_found_again(clock, tmp_path):
     baseline = Baseline(number=0, model="m", seed=5, path=tmp_path / "pretrained" / "m.pt")
     first = Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
-    assert [row.role for row in first.rows(op.AddTrials)][0] == "pretrain"
+    assert first.rows(op.AddTrials)[0].role == "pretrain"
     assert json.loads(baseline.path.with_suffix(".json").read_text())["trial"] == 0
     second = Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
     ended = next(row for row in second.rows(op.FinishTrials) if row.number == 0)

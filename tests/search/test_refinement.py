@@ -67,7 +67,7 @@ def of(kind, records):
 def test_refines_a_to_x_and_finds_what_matters():
     asked, outcomes, records = play(searcher(), np.random.default_rng(1))
     stages = of(Stage, records)
-    assert [stage.space.name for stage in stages][0] == "A"
+    assert stages[0].space.name == "A"
     assert stages[-1].space.name == "X"
     assert stages[-1].exhaustive
     assert [stage.parent for stage in stages] == [None, *[stage.space.name for stage in stages[:-1]]]

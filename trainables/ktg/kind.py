@@ -35,19 +35,25 @@ class KtgKind:
         for model in {*models, read.target} - {None}:
             architecture(str(model), channels=1, classes=1, stem_stride=read.stem_stride)
 
-    def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> None:
+    def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
         """Refuse data that is missing or broken, or has fewer images than the settings ask for.
+
+        Returns a note if the images are made up, so that nobody takes the sweep's numbers for results.
 
         Raises:
             KdsearchError: the message says what is wrong and where.
 
         """
         read = KtgSettings.from_mapping(settings)
-        split = make_split(load_images(read.data.name, data_root), read.data)
+        images = load_images(read.data.name, data_root)
+        split = make_split(images, read.data)
         if read.batch_size > len(split.train_labels):
             raise UsageError(
                 f"a batch_size of {read.batch_size} does not fit {len(split.train_labels):,} training images"
             )
+        if images.is_sample:
+            return (f"The images of {images.name} are a made-up sample: the numbers are no results.",)
+        return ()
 
     def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:
         """Architectures whose pre-trained weights a trial needs (its frozen teachers), each once."""

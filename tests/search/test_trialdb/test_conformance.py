@@ -504,7 +504,7 @@ def test_the_trials_frame_has_the_promised_columns_and_types(database, make, clo
         "orbit_size",
         "seed",
     ]
-    fixed += ["seconds", "attempts", "message", "started", "ended"]
+    fixed += ["seconds", "attempts", "message", "started", "ended", "design"]
     parameters = ["gate", "depth", "rate", "flip", "warmup", "mode", "parameter:seed"]
     assert list(frame.columns) == fixed + parameters
     assert frame["role"].tolist() == ["search", "search"]

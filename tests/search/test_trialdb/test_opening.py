@@ -173,7 +173,7 @@ def test_a_locked_database_says_so(url, path):
 
 
 def test_a_full_disk_leaves_nothing_behind(url, path, monkeypatch):
-    def full(connection, place):  # noqa: ARG001 - as versions.migrate
+    def full(connection, place):
         connection.exec_driver_sql("PRAGMA max_page_count = 3")
         for i in range(9):
             connection.exec_driver_sql(f"CREATE TABLE t{i} (a PRIMARY KEY)")
