@@ -54,7 +54,8 @@ class _Trial:
     configuration: Mapping[str, Any]
     seed: int
     search: bool
-    attempt: int = 0
+    attempt: int = 0  # the newest one
+    failures: int = 0  # attempts of this run that failed; an interrupt is no failure
     alone: bool = False
     output: Path | None = None
     needs: tuple[str, ...] = ()
@@ -115,7 +116,8 @@ class Coordinator:
         self._trials: dict[int, _Trial] = {}
         self._packs: deque[list[int]] = deque()
         self._held: list[int] = []  # trials whose inputs are not ready
-        self._running: dict[int, list[int]] = {}
+        self._running: dict[int, list[int]] = {}  # jobs handed out -> members that are still in them
+        self._staged: dict[int, list[int]] = {}  # jobs handed out that have not begun
         self._jobs = 0
         self._draws: list[Draw] = []  # answered by trials that are not in the database yet
         self._baselines: dict[str, Baseline] = {}
@@ -140,8 +142,24 @@ class Coordinator:
             return Idle.WAIT
         return Idle.DONE
 
+    def on_start(self, job: int) -> None:
+        """A pack runs now; jobs are handed out a little before, so that workers never wait for the next one."""
+        numbers = [number for number in self._staged.pop(job, ()) if number in self._running.get(job, ())]
+        now = self._clock()
+        for number in numbers:
+            self._trials[number].attempt += 1
+        starts = tuple(
+            op.AttemptStart(
+                number=number, n=self._trials[number].attempt, host=self._host, device=self._device, at=now
+            )
+            for number in numbers
+        )
+        if starts:
+            self._submit(op.StartAttempts(self.sweep.name, starts))
+
     def on_result(self, job: int, reports: Sequence[EpochReport], failure: str | None) -> None:
         """What a pack did in one epoch, or that it failed."""
+        self.on_start(job)
         mine = [report for report in reports if report.number in self._running.get(job, ())]
         if mine:
             rows = tuple(
@@ -161,10 +179,12 @@ class Coordinator:
 
     def on_pack_failure(self, job: int, reason: str) -> None:
         """A pack failed or its worker is gone: every member that was still in it is tried again, alone."""
+        self.on_start(job)
         for number in self._running.pop(job, []):
             trial, now = self._trials[number], self._clock()
-            if trial.attempt >= self.sweep.run.attempts:
-                self._finish(trial, "failed", f"attempt {trial.attempt} of {trial.attempt}: {reason}")
+            trial.failures += 1
+            if trial.failures >= self.sweep.run.attempts:
+                self._finish(trial, "failed", f"failed in {trial.failures} attempts: {reason}")
                 continue
             end = op.AttemptEnd(number=number, n=trial.attempt, at=now, reason=reason)
             self._submit(op.EndAttempts(self.sweep.name, (end,)))
@@ -178,11 +198,12 @@ class Coordinator:
         self.interrupted = True
         self._submit(op.MarkRunningLost(self.sweep.name, (op.Loss(reason=reason, at=self._clock()),)))
         self._running.clear()
+        self._staged.clear()
 
     @property
     def running(self) -> int:
         """Trials that run now."""
-        return sum(len(numbers) for numbers in self._running.values())
+        return sum(len(numbers) for job, numbers in self._running.items() if job not in self._staged)
 
     @property
     def done(self) -> bool:
@@ -292,30 +313,32 @@ class Coordinator:
         return False
 
     def _packed(self, numbers: Sequence[int]) -> list[list[int]]:
-        """Group by shape, in packs of nearly equal size; larger packs first, so that the last ones are short."""
+        """Group by shape, in packs of nearly equal size, larger ones first.
+
+        As many packs as can run at once, or a multiple of that, so that no worker idles while the last ones run.
+        """
         shapes: dict[str, list[int]] = {}
         for number in numbers:
             shape = self._kind.shape(self._settings, self._trials[number].configuration)
             shapes.setdefault(shape, []).append(number)
-        packs: list[list[int]] = []
-        for members in shapes.values():
-            count = -(-len(members) // self.sweep.run.pack)
-            packs += [members[i::count] for i in range(count)]
+        counts = {shape: -(-len(members) // self.sweep.run.pack) for shape, members in shapes.items()}
+        while sum(counts.values()) % self._concurrency:
+            largest = max(shapes, key=lambda shape: len(shapes[shape]) / counts[shape])
+            if len(shapes[largest]) <= counts[largest]:
+                break  # every trial has a pack of its own
+            counts[largest] += 1
+        packs = [
+            members[i :: counts[shape]] for shape, members in shapes.items() for i in range(counts[shape])
+        ]
         return sorted(packs, key=len, reverse=True)
 
     # -- results out --------------------------------------------------------------------------------------------------
 
     def _start(self, numbers: list[int]) -> Job:
-        job, now = self._jobs, self._clock()
+        job = self._jobs
         self._jobs += 1
         self._running[job] = list(numbers)
-        for number in numbers:
-            self._trials[number].attempt += 1
-        starts = tuple(
-            op.AttemptStart(number=n, n=self._trials[n].attempt, host=self._host, device=self._device, at=now)
-            for n in numbers
-        )
-        self._submit(op.StartAttempts(self.sweep.name, starts))
+        self._staged[job] = list(numbers)
         members = tuple(self._member(self._trials[number]) for number in numbers)
         outputs = {
             str(number): str(self._trials[number].output)
@@ -331,7 +354,7 @@ class Coordinator:
             number=trial.number,
             seed=trial.seed,
             configuration=trial.configuration,
-            checkpoint=checkpoint if trial.attempt > 1 and checkpoint.exists() else None,
+            checkpoint=checkpoint if trial.attempt > 0 and checkpoint.exists() else None,
             inputs={f"teacher:{model}": path for model in trial.needs if (path := self._teachers[model])},
         )
 

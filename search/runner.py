@@ -33,6 +33,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",  # set to the number of workers for each run
 }
 _SHOWN_REASON = 2000  # characters of a failure that are kept
 
@@ -57,6 +58,7 @@ class Slots:
     """What fits: packs at a time, and the hardware it was counted on."""
 
     concurrency: int
+    fits: int  # packs that the resources would allow at a time
     cpus: float  # cores of the cluster
     gpus: float  # GPUs of the cluster
     gpus_per_pack: float
@@ -135,7 +137,9 @@ def _slots(options: RayOptions) -> Slots:
             f"do not fit: there are {have}, room for {fits}",
             f"Use --max-concurrent {fits} or fewer.",
         )
-    return Slots(concurrency=options.max_concurrent or fits, cpus=cpus, gpus=gpus, gpus_per_pack=wanted)
+    return Slots(
+        concurrency=options.max_concurrent or fits, fits=fits, cpus=cpus, gpus=gpus, gpus_per_pack=wanted
+    )
 
 
 def _fits(node: Mapping[str, float], cpus: float, gpus: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -37,21 +38,29 @@ class _Jobs(_Live, Searcher):
         self, coordinator: Coordinator, options: RayOptions, slots: Slots, known: dict[str, int]
     ) -> None:
         super().__init__(metric="pack_seconds", mode="min")
+        # One job staged for each worker lets Tune hand a finished actor the next job at once: without it the actor
+        # is ended and a new process started. Where fewer packs are wanted than fit, nothing can be staged.
+        self._room = slots.concurrency * (2 if slots.concurrency == slots.fits else 1)
+        self._live: set[str] = set()
         self._coordinator, self._known = coordinator, known
         self._options, self._slots = options, slots
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is text
         """The next job's configuration."""
+        if len(self._live) >= self._room:
+            return None
         job = self._coordinator.next_job()
         if job is Idle.WAIT:
             return None
         if isinstance(job, Idle):
             return str(Searcher.FINISHED)
         self._known[trial_id] = job.id
+        self._live.add(trial_id)
         return {"job": job_config(job, self._coordinator, self._options, self._slots)}
 
     def on_trial_complete(self, trial_id: str, *result: Any, **info: Any) -> None:
-        """Nothing: the callback has told the coordinator."""
+        """Make room for the next job; the callback has told the coordinator."""
+        self._live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the trial database is the truth."""
@@ -65,6 +74,11 @@ class _Results(_Live, tune.Callback):
 
     def __init__(self, coordinator: Coordinator, known: dict[str, int], tick: Callable[[], None]) -> None:
         self._coordinator, self._known, self._tick = coordinator, known, tick
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A pack begins on a worker."""
+        del iteration, trials, info
+        self._coordinator.on_start(self._known[trial.trial_id])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -114,7 +128,6 @@ def fit(
         tune_config=tune.TuneConfig(
             search_alg=_Jobs(coordinator, options, slots, known),
             num_samples=-1,
-            max_concurrent_trials=slots.concurrency,
             reuse_actors=True,
             trial_name_creator=_short_name,
             trial_dirname_creator=_short_name,
@@ -133,6 +146,9 @@ def fit(
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(
+        slots.concurrency
+    )  # removed with the session's other variables
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -123,11 +123,10 @@ class PackTrainable(tune.Trainable):
         if self._pack is None:
             return
         self._pack = None
-        gc.collect()
-        if "torch" in sys.modules:
-            torch = sys.modules["torch"]
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():  # elsewhere a collection costs more than it frees
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 def _told(error: BaseException) -> str:

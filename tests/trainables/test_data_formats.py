@@ -335,7 +335,7 @@ def harmful() -> list[object]:
         Attack(builtins.eval, "1"),
         Attack(builtins.getattr, "x", "y"),
         Attack(subprocess.Popen, ["true"]),
-        Attack(functools.partial, print),
+        Attack(functools.partial, len),  # not print: Ray puts its own in its place
         Attack(np.load, "x"),
         Attack(np.frombuffer, b"x"),
         Attack(np.ndarray.tofile, np.zeros(1), "x"),
