@@ -55,7 +55,10 @@ OpenDisplay = Callable[[Coordinator], contextlib.AbstractContextManager[Display]
 
 
 def free_name(db: str, name: str) -> str:
-    """The name itself, or the first of name-2, name-3, ... that the database does not hold."""
+    """The name itself, or the first of name-2, name-3, ... that the database does not hold; makes no database."""
+    path = sqlite_path(parse_url(db))
+    if path is not None and not path.exists():
+        return name
     with TrialDatabase.open(db) as database:
         taken = {sweep.name for sweep in database.sweeps()}
     if name not in taken:
