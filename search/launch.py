@@ -10,7 +10,6 @@ import contextlib
 import os
 import platform
 import socket
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -142,11 +141,10 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "versions": versions,
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "arguments": sys.argv[1:],
     }
 
 

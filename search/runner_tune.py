@@ -60,6 +60,7 @@ class _Jobs(_Live, Searcher):
 
     def on_trial_complete(self, trial_id: str, *result: Any, **info: Any) -> None:
         """Make room for the next job; the callback has told the coordinator."""
+        del result, info
         self._live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:

@@ -88,13 +88,19 @@ def bare_seconds(trials: int, workers: int, folder: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("bench_path.json"))
     arguments = parser.parse_args()
     options = RayOptions(address=None, cpus=1, gpus=0, max_concurrent=None, data_root=None)
-    seconds: dict[str, list[float]] = {"bare Ray Tune": [], "kdsearch, packs of 16": [], "kdsearch, packs of 1": []}
+    seconds: dict[str, list[float]] = {
+        "bare Ray Tune": [],
+        "kdsearch, packs of 16": [],
+        "kdsearch, packs of 1": [],
+    }
     with ray_session(options) as slots, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         kdsearch_seconds(32, 16, folder)  # imports and first actors are nobody's

@@ -189,7 +189,9 @@ def test_a_real_refinement_from_the_command_to_the_csv_files(ray_slots, here, ca
     for row in table.itertuples():
         inside = joined[joined["space"] == row.space]
         if row.group == "label->target":
-            inside = inside[[group.value_of({"label->1": value}) == row.value for value in inside["label->1"]]]
+            inside = inside[
+                [group.value_of({"label->1": value}) == row.value for value in inside["label->1"]]
+            ]
         elif row.group != "all":
             continue
         assert row.n == len(inside)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from kdsearch.search.coordinator import Tally
+from kdsearch.search.progress import LineDisplay, LiveDisplay, Watch, clock_text
+from kdsearch.search.searchers.base import ConditionSoFar, Overview
+
+
+class Sweep:
+    name, seed = "digits", 7
+
+
+class Searcher:
+    def __init__(self):
+        self.seen = Overview(
+            space="B",
+            restriction="label->target = through",
+            done=30,
+            planned=200,
+            conditions=[
+                ConditionSoFar(group="auxiliary models", value="s & w", n=20, auc=81.25),
+                ConditionSoFar(group="auxiliary models", value="w & w", n=10, auc=83.5),
+            ],
+        )
+
+    def overview(self):
+        return self.seen
+
+
+class Coordinator:
+    def __init__(self):
+        self.sweep, self.searcher, self.running = Sweep(), Searcher(), 16
+        self.tally = Tally(finished=230, diverged=1, best_error=5.56, best_number=219)
+
+
+class Now:
+    def __init__(self):
+        self.at = 0.0
+
+    def __call__(self):
+        return self.at
+
+
+def test_the_panel_shows_space_trials_best_error_auc_and_time():
+    text, now = io.StringIO(), Now()
+    console = Console(file=text, force_terminal=True, width=110, color_system=None)
+    coordinator = Coordinator()
+    with LiveDisplay(coordinator, console, now) as display:
+        now.at, coordinator.searcher.seen = 60.0, Overview(**{**vars(coordinator.searcher.seen), "done": 60})
+        display.tick()
+    shown = text.getvalue()
+    for words in ("digits", "seed 7", "label->target = through", "30/200", "60/200 trials", "1:00 elapsed"):
+        assert words in shown
+    # 30 trials in 60 s, 140 to go
+    for words in ("4:40 left in this space", "best error 5.56 % (trial 219)", "81.25", "83.50", "diverged 1"):
+        assert words in shown
+
+
+def test_elsewhere_a_line_at_a_time():
+    text, now = io.StringIO(), Now()
+    coordinator = Coordinator()
+    with LineDisplay(coordinator, Console(file=text, width=60), now) as display:
+        for now.at in (0.0, 1.0, 9.0, 11.0):
+            display.tick()
+    lines = text.getvalue().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(
+        "space B (label->target = through): 30/200 trials  best error 5.56 % (trial 219)"
+    )
+
+
+def test_no_pace_no_promise():
+    now = Now()
+    watch, seen = Watch(now), Searcher().seen
+    assert watch.left_s(seen) is None
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (75, "1:15"), (3675, "1:01:15")])
+def test_clock_text(seconds, text):
+    assert clock_text(seconds) == text

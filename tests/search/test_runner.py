@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+
+import pytest
+
+from kdsearch.search import runner
+from kdsearch.spaces.errors import KdsearchError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("node", "cpus", "gpus", "packs"),
+    [
+        ({"CPU": 2.0}, 1.0, 0.0, 2),
+        ({"CPU": 2.0}, 3.0, 0.0, 0),
+        ({"CPU": 1.0}, 0.1, 0.0, 10),
+        ({"CPU": 16.0, "GPU": 2.0}, 1.0, 1.0, 2),
+        ({"CPU": 16.0, "GPU": 2.0}, 1.0, 0.5, 4),
+        ({"CPU": 16.0, "GPU": 2.0}, 1.0, 0.4, 4),  # two fit on a GPU; a fraction never spans two
+        ({"CPU": 16.0, "GPU": 3.0}, 1.0, 2.0, 1),
+        ({"CPU": 3.0, "GPU": 2.0}, 1.0, 0.25, 3),
+        ({"CPU": 16.0}, 1.0, 0.5, 0),
+        ({}, 1.0, 0.0, 0),
+    ],
+)
+def test_packs_that_fit_on_a_node(node, cpus, gpus, packs):
+    assert runner._fits(node, cpus, gpus) == packs
+
+
+def test_variables_are_put_back_as_they_were(monkeypatch):
+    monkeypatch.setenv("KDSEARCH_ONE", "before")
+    monkeypatch.delenv("KDSEARCH_TWO", raising=False)
+    with runner._environment({"KDSEARCH_ONE": "1", "KDSEARCH_TWO": "2"}):
+        assert (os.environ["KDSEARCH_ONE"], os.environ["KDSEARCH_TWO"]) == ("1", "2")
+    assert os.environ["KDSEARCH_ONE"] == "before"
+    assert "KDSEARCH_TWO" not in os.environ
+
+
+class Interruptible:
+    def __init__(self):
+        self.reasons = []
+
+    def interrupt(self, reason):
+        self.reasons.append(reason)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_cleanly_the_second_at_once(number):
+    coordinator = Interruptible()
+    before = signal.getsignal(number)
+    with runner._signals(coordinator) as caught:
+        os.kill(os.getpid(), number)
+        assert coordinator.reasons == [f"interrupted by {signal.Signals(number).name}"]
+        assert caught == [signal.Signals(number).name]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_long_failures_keep_their_head_and_tail():
+    text = "head" + "x" * 10_000 + "tail"
+    short = runner.shortened(text)
+    assert len(short) < 2_100
+    assert short.startswith("head")
+    assert short.endswith("tail")
+    assert runner.shortened("short") == "short"
+
+
+@pytest.mark.parametrize("kind", [runner.RunnerError, runner.Interrupted, KdsearchError, UsageError])
+def test_errors_survive_a_process_border(kind):
+    error = pickle.loads(pickle.dumps(kind("what", "what to do")))
+    assert (type(error), error.message, error.hint) == (kind, "what", "what to do")
