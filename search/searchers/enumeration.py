@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kdsearch.analysis.population import Proposal
-from kdsearch.search.searchers.base import Outcome, Overview, Record, Request, Stage
 from kdsearch.search.searchers.ledger import Ledger
+from kdsearch.search.searchers.one_space import OneSpaceSearch
 from kdsearch.spaces import DesignSpace
 
 CENSUS = str(Proposal.ENUMERATION)
@@ -24,32 +24,9 @@ def enumerate_into(ledger: Ledger, space: DesignSpace, *, repeats: int) -> None:
                 ledger.answer(space, trial)
 
 
-class Enumeration:
+class Enumeration(OneSpaceSearch):
     """The whole of a finite space."""
 
     def __init__(self, space: DesignSpace, *, repeats: int, first_number: int) -> None:
-        self.space = space if space.name else space.renamed("A")
-        self._ledger = Ledger(first_number)
-        self._ledger.records.append(Stage(space=self.space, parent=None, exhaustive=True, repeats=repeats))
-        enumerate_into(self._ledger, self.space, repeats=repeats)
-
-    @property
-    def done(self) -> bool:
-        """All trials have their outcomes."""
-        return self._ledger.idle
-
-    def overview(self) -> Overview:
-        """Where the search stands."""
-        return self._ledger.overview(self.space)
-
-    def ask(self, n: int) -> list[Request]:
-        """At most n new trials."""
-        return self._ledger.take(n)
-
-    def tell(self, number: int, outcome: Outcome) -> None:
-        """Keep the outcome."""
-        self._ledger.tell(number, outcome)
-
-    def drain(self) -> list[Record]:
-        """Draws since the last call."""
-        return self._ledger.drain()
+        super().__init__(space, first_number=first_number, exhaustive=True, repeats=repeats)
+        enumerate_into(self.ledger, self.space, repeats=repeats)

@@ -319,7 +319,7 @@ def test_a_file_is_no_folder(tmp_path):
         with pytest.raises(ReportError, match="is, or lies below, a file") as caught:
             write_report([synthetic.generic(trials=3)], place)
         assert isinstance(caught.value, UsageError)
-        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own bytes
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert out.read_text() == "a file"
 
 

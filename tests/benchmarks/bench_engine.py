@@ -161,7 +161,7 @@ def main() -> None:
             "times_plain_highest": max(ratios),
         }
         row = results[name]
-        print(  # noqa: T201 a benchmark prints
+        print(
             f"{name:12s} {row['seconds_a_trial']:6.3f} s a trial, {row['graphs_a_second']:6.2f} graphs/s, "
             f"{row['times_plain']:5.2f} times plain ({min(ratios):.2f} to {max(ratios):.2f})"
         )
@@ -176,7 +176,7 @@ def main() -> None:
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {arguments.out}")  # noqa: T201 likewise
+    print(f"written to {arguments.out}")
 
 
 if __name__ == "__main__":

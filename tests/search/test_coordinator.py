@@ -145,7 +145,7 @@ def test_a_diverged_member_counts_with_error_100_and_its_neighbours_go_on(clock,
     ends = {row.number: row for row in driver.rows(op.FinishTrials)}
     assert (str(ends[2].state), ends[2].error, ends[2].last_epoch) == ("diverged", None, 1)
     assert all(row.last_epoch == 4 for number, row in ends.items() if number != 2)
-    assert driver.coordinator.searcher._ledger.outcomes[2].error == 100.0
+    assert driver.coordinator.searcher.ledger.outcomes[2].error == 100.0
 
 
 def test_draws_are_written_after_their_trials(clock, tmp_path):

@@ -134,7 +134,7 @@ def test_specifications_that_are_wrong(change, message):
         space_from_spec(wrong(change))
     assert message in str(caught.value)
     assert caught.value.exit_code == 2
-    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
 
 

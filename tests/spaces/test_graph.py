@@ -37,7 +37,7 @@ def test_text_round_trips(graph):
 @given(graphs())
 def test_configurations_round_trip(graph):
     assert Graph.from_configuration(graph.to_configuration(), graph.models[0]) == graph
-    assert pickle.loads(pickle.dumps(graph)) == graph  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(graph)) == graph
 
 
 def test_a_graph_has_the_parameters_of_its_space():

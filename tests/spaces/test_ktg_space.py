@@ -262,7 +262,7 @@ def test_specifications_round_trip(space):
     assert again.hash == space.hash
     assert hash(again) == hash(space)
     assert lineage(again) == lineage(space)
-    assert pickle.loads(pickle.dumps(space)) == space  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(space)) == space
 
 
 def test_a_lineage_is_data():

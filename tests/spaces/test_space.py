@@ -159,7 +159,7 @@ def test_spaces_round_trip(space):
     assert again == space
     assert again.hash == space.hash
     assert lineage(again) == lineage(space)
-    assert pickle.loads(pickle.dumps(space)) == space  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(space)) == space
 
 
 @settings(max_examples=60, deadline=None)
@@ -358,4 +358,4 @@ def test_specifications_that_are_wrong(change, message):
     with pytest.raises(UsageError) as caught:
         space_from_spec({"kind": "parameters", "parameters": {**NUMBERS, **NAMES}, **change})
     assert message in str(caught.value)
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

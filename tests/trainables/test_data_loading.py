@@ -122,7 +122,7 @@ def test_absent_data_set_names_folder_files_and_source(tmp_path: Path, name: str
     assert check(name, tmp_path).problems[0].found == "an empty folder"
     (tmp_path / name / "README").touch()
     assert check(name, tmp_path).problems[0].found == "a folder with README"
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own error)
+    again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.problems, again.hint) == (str(error), error.problems, error.hint)
 
 

@@ -236,7 +236,7 @@ def test_a_missing_teacher_is_named():
     with pytest.raises(FileError, match=r"trial 5: node 3 is a frozen resnet8w6") as caught:
         make(member)
     assert "teacher:resnet8w6" in str(caught.value)
-    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 our own bytes
+    copy = pickle.loads(pickle.dumps(caught.value))
     assert copy.message == caught.value.message
 
 

@@ -158,7 +158,7 @@ def test_a_second_driver_is_refused_with_the_first_ones_host_pid_and_age(databas
     clock.pass_s(12)
     with pytest.raises(SweepBusyError) as caught:
         database.claim("s")
-    error = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
+    error = pickle.loads(pickle.dumps(caught.value))
     assert (error.host, error.pid, error.age_s) == (lease.host, lease.pid, 12.0)
     assert f"process {lease.pid} on host {lease.host!r}, last heard of 12 s ago" in str(error)
     assert database.sweep("s").driver_pid == lease.pid

@@ -50,7 +50,7 @@ def refusal(url: str, kind: type[KdsearchError], **options) -> KdsearchError:
     with pytest.raises(kind) as caught:
         TrialDatabase.open(url, **options)
     assert caught.value.hint
-    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
+    again = pickle.loads(pickle.dumps(caught.value))
     assert (type(again), str(again)) == (type(caught.value), str(caught.value))
     return caught.value
 
