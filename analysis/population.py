@@ -59,7 +59,7 @@ _REFUSED: Mapping[str, str] = {
 }
 _REMEDY = (
     "An EDF takes full-budget random draws, a full enumeration, or trials promoted at random with a known "
-    "probability. Draw some: `searcher: random` without a scheduler."
+    "probability. Draw some with `searcher: {kind: random, trials: N}`."
 )
 
 

@@ -89,10 +89,11 @@ def baselines_for(sweep: SweepFile, folder: Path, data_root: Path | None) -> lis
     spec = space.to_spec()
     models = dict.fromkeys([spec["target"], *spec["auxiliary"]["models"]])
     settings = {key: value for key, value in sweep.trainable_settings().items() if key != "target"}
+    root = None if data_root is None else str(data_root.resolve())
     found = []
     for number, model in enumerate(models):
         seed = derive_seed(sweep.seed, "baseline", model)
-        key = _key({"model": model, "seed": seed, "settings": settings, "data_root": str(data_root)})
+        key = _key({"model": model, "seed": seed, "settings": settings, "data_root": root})
         found.append(
             Baseline(number=number, model=model, seed=seed, path=folder / "pretrained" / f"{model}-{key}.pt")
         )

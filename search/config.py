@@ -250,6 +250,8 @@ def _explained(error: ValidationError, where: str) -> UsageError:
             lines.append(f"unknown key {key!r}{_nearest(location)}")
         elif item["type"] == "missing":
             lines.append(f"key {key!r} is missing")
+        elif item["type"] == "union_tag_not_found":
+            lines.append(f"key '{key}.kind' is missing (refinement, random or enumeration)")
         elif item["type"] == "union_tag_invalid":
             lines.append(f"unknown {key} {item['ctx']['tag']!r}; known: {item['ctx']['expected_tags']}")
         else:

@@ -39,6 +39,15 @@ class Idle(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PastEpoch:
+    """An epoch that the database already knows."""
+
+    epoch: int
+    error: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PastTrial:
     """A trial that the database already knows, when a sweep is resumed."""
 
@@ -46,6 +55,7 @@ class PastTrial:
     key: str
     error: float | None
     attempts: int
+    epochs: Sequence[PastEpoch] = ()  # of a trial that was cut off
 
 
 @dataclass
@@ -64,6 +74,15 @@ class _Trial:
     last_epoch: int | None = None
     last_error: float | None = None
     seconds: float = 0.0
+
+    def count(self, epoch: int, error: float, seconds: float) -> None:
+        """Take one epoch in; the first one begins anew, whatever an earlier attempt came to."""
+        if epoch == 1:
+            self.best_error, self.best_epoch, self.seconds = None, None, 0.0
+        self.last_epoch, self.last_error = epoch, error
+        self.seconds += seconds
+        if self.best_error is None or error < self.best_error:
+            self.best_error, self.best_epoch = error, epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +176,14 @@ class Coordinator:
         if starts:
             self._submit(op.StartAttempts(self.sweep.name, starts))
 
-    def on_result(self, job: int, reports: Sequence[EpochReport], failure: str | None) -> None:
-        """What a pack did in one epoch, or that it failed."""
+    def on_result(
+        self,
+        job: int,
+        reports: Sequence[EpochReport],
+        failure: str | None,
+        saved: Mapping[int, str] | None = None,
+    ) -> None:
+        """Take in what a pack did in one epoch, or that it failed; `saved`: member -> its new checkpoint."""
         self.on_start(job)
         mine = [report for report in reports if report.number in self._running.get(job, ())]
         if mine:
@@ -169,6 +194,15 @@ class Coordinator:
                 for r in mine
             )
             self._submit(op.RecordMetrics(self.sweep.name, rows))
+        checkpoints = tuple(
+            op.CheckpointRow(
+                number=r.number, n=self._trials[r.number].attempt, epoch=r.epoch, path=saved[r.number]
+            )
+            for r in mine
+            if saved and r.number in saved
+        )
+        if checkpoints:
+            self._submit(op.SaveCheckpoints(self.sweep.name, checkpoints))
         for report in mine:
             self._on_report(job, report)
         if failure is not None:
@@ -295,6 +329,8 @@ class Coordinator:
             )
         if past.state not in {"complete", "diverged", "failed", "stopped"}:
             trial.attempt = past.attempts
+            for epoch in past.epochs:
+                trial.count(epoch.epoch, epoch.error, epoch.seconds)
             return False
         self.tally.answered += 1
         self._count(trial, past.state, past.error)
@@ -366,10 +402,7 @@ class Coordinator:
     def _on_report(self, job: int, report: EpochReport) -> None:
         trial = self._trials[report.number]
         error = report.metrics.get(OBJECTIVE, float("nan"))
-        trial.last_epoch, trial.last_error = report.epoch, error
-        trial.seconds += report.metrics.get("seconds", 0.0)
-        if trial.best_error is None or error < trial.best_error:
-            trial.best_error, trial.best_epoch = error, report.epoch
+        trial.count(report.epoch, error, report.metrics.get("seconds", 0.0))
         if report.state is MemberState.RUNNING:
             return
         self._running[job].remove(report.number)
@@ -386,6 +419,7 @@ class Coordinator:
             best_epoch=trial.best_epoch,
             last_epoch=trial.last_epoch,
             seconds=trial.seconds,
+            device_seconds=trial.seconds if self._device != "cpu" else None,
             message=message,
         )
         self._submit(op.FinishTrials(self.sweep.name, (result,)))

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search.baselines import baselines_for
 from kdsearch.search.config import SweepFile, parse_sweep
-from kdsearch.search.coordinator import Coordinator, PastTrial
+from kdsearch.search.coordinator import Coordinator, PastEpoch, PastTrial
 from kdsearch.search.progress import Display
 from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
 from kdsearch.search.searchers import Chooser, make_searcher
@@ -28,7 +29,8 @@ from kdsearch.search.searchers.policies import Look
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.places import parse_url, sqlite_path
-from kdsearch.search.trialdb.states import SweepState
+from kdsearch.search.trialdb.states import SweepState, TrialState
+from kdsearch.spaces import TARGET
 from kdsearch.trainables.registry import trainable_kind
 
 PACKAGES = ("kdsearch", "ray", "torch", "numpy", "pandas", "scipy", "scikit-learn", "sqlalchemy")
@@ -45,6 +47,7 @@ class Launch:
 
     db: str
     address: str | None = None
+    max_concurrent: int | None = None  # overrides the sweep file's
     data_root: Path | None = None
     command: str = ""
     clock: Callable[[], datetime] = utc_now
@@ -203,12 +206,42 @@ def _claimed(database: TrialDatabase, name: str) -> Iterator[Lease]:
 
 
 def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
-    """What the database knows of the sweep's trials; empty for a new sweep."""
+    """What the database knows of the sweep's trials; empty for a new sweep.
+
+    Trials that still count as running belong to a driver that was killed: they are marked lost first.
+    """
+    database.mark_running_as_lost(name, "the driver ended without a word")
+    trials = database.trials(name)
+    cut = [t.number for t in trials if t.attempts and t.state in {TrialState.WAITING, TrialState.LOST}]
+    curves = _epochs(database, name, cut)
     return {
         trial.number: PastTrial(
-            state=str(trial.state), key=trial.configuration_hash, error=trial.error, attempts=trial.attempts
+            state=str(trial.state),
+            key=trial.configuration_hash,
+            error=trial.error,
+            attempts=trial.attempts,
+            epochs=curves.get(trial.number, ()),
         )
-        for trial in database.trials(name)
+        for trial in trials
+    }
+
+
+def _epochs(database: TrialDatabase, name: str, numbers: Sequence[int]) -> dict[int, tuple[PastEpoch, ...]]:
+    """Epochs that trials were cut off after: what a checkpoint of them has behind it."""
+    if not numbers:
+        return {}
+    curves = database.curves_frame(name, trials=numbers, metrics=["val_error", "seconds"])
+    found: dict[int, dict[int, dict[str, float]]] = {}
+    target = curves[(curves["metric"] == "seconds") | (curves["node"] == TARGET)]
+    for row in cast(list[dict[str, Any]], target.to_dict("records")):
+        epochs = found.setdefault(int(row["trial"]), {})
+        epochs.setdefault(int(row["epoch"]), {})[str(row["metric"])] = float(row["value"])
+    return {
+        number: tuple(
+            PastEpoch(epoch=epoch, error=values.get("val_error", nan), seconds=values.get("seconds", 0.0))
+            for epoch, values in sorted(epochs.items())
+        )
+        for number, epochs in found.items()
     }
 
 
@@ -217,7 +250,7 @@ def _options(sweep: SweepFile, launch: Launch) -> RayOptions:
         address=launch.address,
         cpus=sweep.run.cpus,
         gpus=sweep.run.gpus,
-        max_concurrent=sweep.run.max_concurrent,
+        max_concurrent=launch.max_concurrent or sweep.run.max_concurrent,
         data_root=launch.data_root,
     )
 

@@ -89,7 +89,10 @@ class _Results(_Live, tune.Callback):
         job = self._known[trial.trial_id]
         failure = result["failure"]
         self._coordinator.on_result(
-            job, read_reports(result["reports"]), None if failure is None else shortened(failure)
+            job,
+            read_reports(result["reports"]),
+            None if failure is None else shortened(failure),
+            dict(result["saved"]),
         )
         self._tick()
 

@@ -68,11 +68,12 @@ class PackTrainable(tune.Trainable):
             if self._pack is None:
                 self._pack = self._build()
             reports = self._pack.run_epoch()
-            self._keep(self._pack, reports)
+            saved = self._keep(self._pack, reports)
         except Exception as error:  # noqa: BLE001 the driver must learn of whatever a pack raises
             self._release()
             return self._result([], done=True, started=started, failure=_told(error))
-        return self._result(reports, done=not self._pack.active, started=started, failure=None)
+        result = self._result(reports, done=not self._pack.active, started=started, failure=None)
+        return {**result, "saved": saved}
 
     def cleanup(self) -> None:
         """Free the pack."""
@@ -91,8 +92,8 @@ class PackTrainable(tune.Trainable):
             device=job["device"],
         )
 
-    def _keep(self, pack: Pack, reports: Sequence[EpochReport]) -> None:
-        """Write the outputs that others wait for, and checkpoints."""
+    def _keep(self, pack: Pack, reports: Sequence[EpochReport]) -> list[tuple[int, str]]:
+        """Write the outputs that others wait for, and checkpoints; return (member, path) of the latter."""
         outputs: Mapping[str, str] = self._job["outputs"]
         for report in reports:
             path = outputs.get(str(report.number))
@@ -100,12 +101,16 @@ class PackTrainable(tune.Trainable):
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 pack.save_output(report.number, Path(path))
         every, folder = self._job["checkpoint_every"], self._job["checkpoints"]
+        saved: list[tuple[int, str]] = []
         if not every or folder is None:
-            return
+            return saved
         for report in reports:
             if report.state is MemberState.RUNNING and report.epoch % every == 0:
                 Path(folder).mkdir(parents=True, exist_ok=True)
-                pack.save(report.number, Path(folder) / f"{report.number}.pt")
+                path = str(Path(folder) / f"{report.number}.pt")
+                pack.save(report.number, Path(path))
+                saved.append((report.number, path))
+        return saved
 
     def _result(
         self, reports: Sequence[EpochReport], *, done: bool, started: float, failure: str | None
@@ -116,6 +121,7 @@ class PackTrainable(tune.Trainable):
             "reports": [(r.number, r.epoch, str(r.state), dict(r.metrics), r.message) for r in reports],
             "pack_seconds": time.perf_counter() - started,
             "failure": failure,
+            "saved": [],
             "done": done,
         }
 

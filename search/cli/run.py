@@ -27,7 +27,7 @@ from kdsearch.search.cli.common import (
     set_option,
 )
 from kdsearch.search.cli.summary import print_summary, summary_of
-from kdsearch.search.config import RefinementSettings, SweepFile, load_sweep
+from kdsearch.search.config import RefinementSettings, SweepFile, load_sweep, parse_sweep
 from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.progress import Display, LineDisplay, LiveDisplay, Quiet
 from kdsearch.search.runner import Interrupted
@@ -122,10 +122,7 @@ def resume(name: str, **options: Any) -> None:
 def _launch(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     launch = _launch_of(options)
     name = options["name"] or launching.free_name(launch.db, sweep.name)
-    run = sweep.run.model_copy(
-        update={"max_concurrent": options["max_concurrent"] or sweep.run.max_concurrent}
-    )
-    sweep = SweepFile.model_validate({**sweep.resolved(), "name": name, "run": run.model_dump()})
+    sweep = parse_sweep({**sweep.resolved(), "name": name}, "the sweep")
     display, shown = _displays(as_json=options["as_json"])
     _finished(launch, name, lambda: launching.start(sweep, kind, launch, display, _asker(shown)))
     _report(name, launch, options)
@@ -135,6 +132,7 @@ def _launch_of(options: dict[str, Any]) -> launching.Launch:
     return launching.Launch(
         db=options["db"],
         address=options["address"],
+        max_concurrent=options["max_concurrent"],
         data_root=environment_data_root(options["data_root"]),
         command=shlex.join(["kdsearch", *sys.argv[1:]]),
     )
@@ -188,6 +186,8 @@ def _asker(shown: _Shown) -> Chooser:
 
     def ask(look: Look, rows: Sequence[ConditionRow]) -> tuple[ConditionRow | None, str]:
         console = messages()
+        if not sys.stdin.isatty():
+            raise UsageError("a person must choose the next step, and there is no terminal to ask at")
         with shown["display"].pause():
             console.print(_choices(look, rows))
             answer = IntPrompt.ask(

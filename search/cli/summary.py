@@ -87,7 +87,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             auc += " [{:.2f}, {:.2f}]".format(*space["auc_interval"])
         told = "the whole space"
         if space["restriction"]:
-            told = f"{space['parent']} with {space['restriction']}"
+            told = f"{space['parent'] or 'the whole space'} with {space['restriction']}"
         if space["reason"]:
             told += f"\n[dim]{space['reason']}[/dim]"
         table.add_row(space["space"], classes, auc, told)

@@ -6,8 +6,12 @@ import contextlib
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
+import time
 
 import pytest
+import yaml
 
 from kdsearch.search import launch
 from kdsearch.search.config import parse_sweep
@@ -203,3 +207,70 @@ def test_an_interrupted_sweep_is_marked_and_a_resume_makes_it_whole(ray_slots, t
     assert whole.trials[columns].equals(cut.trials[columns])
     assert whole.draws.equals(cut.draws)
     assert [d.table for d in whole.decisions] == [d.table for d in cut.decisions]
+
+
+def test_a_killed_driver_loses_nothing_and_a_resume_goes_on_from_the_checkpoints(ray_slots, tmp_path, clock):
+    """SIGKILL of a driver of its own, with its own Ray; the resume runs here."""
+    path = tmp_path / "sweep.yaml"
+    sweep = sweep_of({"kind": "random", "trials": 6}, epochs=30, epoch_s=0.3, noise=5.0)
+    resolved = sweep.resolved()
+    resolved["run"]["checkpoint_every"] = 2
+    path.write_text(yaml.safe_dump(resolved))
+    url = f"sqlite:///{tmp_path / 't.db'}"
+    program = "from kdsearch.search.cli import main; main()"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", program, "sweep", str(path), "--db", url, "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "RAY_ADDRESS": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: checkpoints(tmp_path / "t.db") >= 6, 60)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    finally:
+        end_group(driver.pid)
+    with TrialDatabase.open(url, create=False, read_only=True) as database:
+        assert set(read_record(database, "s").trials["state"]) == {"running"}
+
+    launch.resume("s", launch.Launch(db=url, clock=clock), quiet)
+    with TrialDatabase.open(url, create=False, read_only=True) as database:
+        record, attempts = read_record(database, "s"), database.attempts("s")
+    assert record.state == "complete"
+    assert set(record.trials["state"]) == {"complete"}
+    assert {attempt.n for attempt in attempts} == {1, 2}
+    first = [attempt for attempt in attempts if attempt.n == 1]
+    assert all(attempt.reason == "the driver ended without a word" for attempt in first)
+    assert all(attempt.checkpoint for attempt in first)
+    epochs = record.curves[record.curves["metric"] == "val_error"].groupby("trial")["epoch"]
+    assert all(sorted(found) == list(range(1, 31)) for _, found in epochs)
+
+
+def checkpoints(path):
+    if not path.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        try:
+            return db.execute("select count(*) from attempt where checkpoint is not null").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+
+
+def end_group(group):
+    """End what the killed driver started: its Ray has the driver's process group or its session."""
+    for line in subprocess.run(
+        ["ps", "-eo", "pid,sess"], capture_output=True, text=True, check=True
+    ).stdout.splitlines():
+        fields = line.split()
+        if len(fields) == 2 and fields[1] == str(group):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(fields[0]), signal.SIGKILL)

@@ -1,6 +1,6 @@
 """Augmentation of training images as a value; `batches` carries it out.
 
-Refining Design Spaces in Knowledge Distillation, Section V: reflection padding of 4 pixels, random crop and
+Refining Design Spaces in Knowledge Distillation, Section IV: reflection padding of 4 pixels, random crop and
 random horizontal flip on CIFAR, CINIC-10 and Tiny-ImageNet. Validation and test images are left alone.
 """
 

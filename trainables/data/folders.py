@@ -1,7 +1,7 @@
 """Data sets that are folders of images: CINIC-10, Tiny-ImageNet, and anyone's own.
 
 CINIC-10 has `train/`, `valid/` and `test/` with one folder a class, 9,000 images each; as in Refining Design
-Spaces, Section V, 90,000 images train and 90,000 test, and the validation folder is not used. Tiny-ImageNet's
+Spaces, Section IV, 90,000 images train and 90,000 test, and the validation folder is not used. Tiny-ImageNet's
 official test images have no labels, so its 10,000 validation images are the test part, as in the paper.
 """
 

@@ -1,6 +1,6 @@
 """Which images train and which evaluate.
 
-Refining Design Spaces, Section V: while searching, 40,000 of CIFAR-100's 50,000 training images train and the
+Refining Design Spaces, Section IV: while searching, 40,000 of CIFAR-100's 50,000 training images train and the
 other 10,000 validate, drawn at random; when evaluating, 50,000 train and the 10,000 test images are the
 measure. A search never touches the test part.
 """
@@ -44,8 +44,13 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         for field, size in (("train_size", self.train_size), ("val_size", self.val_size)):
-            if size is not None and size < 1:
-                raise UsageError(f"{field} must be 1 or more, not {size}")
+            if size is not None and (not _whole(size) or size < 1):
+                raise UsageError(f"data: {field} must be a whole number, 1 or more, not {size!r}")
+        if not _whole(self.split_seed) or self.split_seed < 0:
+            raise UsageError(f"data: split_seed must be a whole number, 0 or more, not {self.split_seed!r}")
+        for field, flag in (("augment", self.augment), ("stratified", self.stratified)):
+            if not isinstance(flag, bool) and not (field == "stratified" and flag is None):
+                raise UsageError(f"data: {field} must be true or false, not {flag!r}")
         if self.purpose not in get_args(Purpose):
             raise UnknownNameError("purpose", self.purpose, get_args(Purpose))
         data_set(self.name)
@@ -54,6 +59,10 @@ class DataSettings:
     def augmentation(self) -> Augmentation:
         """What is done to the training images: the data set's own way, or nothing."""
         return data_set(self.name).augmentation if self.augment else NO_AUGMENTATION
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,11 @@ class KtgKind:
 
         """
         read = KtgSettings.from_mapping(settings)
+        if read.data.purpose != "search":
+            raise UsageError(
+                "a search never sees the test split: data.purpose is search in a sweep file",
+                "Leave data.purpose out.",
+            )
         for model in {*models, read.target} - {None}:
             architecture(str(model), channels=1, classes=1, stem_stride=read.stem_stride)
 

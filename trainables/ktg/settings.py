@@ -1,6 +1,6 @@
 """What a KTG trial is trained with, read from a sweep file's `trainable` section. No torch here.
 
-The defaults are the paper's where it gives them (Iwata et al., Section V: SGD with Nesterov momentum 0.9, learning
+The defaults are the paper's where it gives them (Iwata et al., Section IV: SGD with Nesterov momentum 0.9, learning
 rate 0.1, batch 64, cosine decay, 100 epochs in a search); weight decay is the public code's.
 """
 
