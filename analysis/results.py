@@ -161,8 +161,8 @@ def _auc(record: SweepRecord, errors: Floats, weights: np.ndarray) -> float:
 def _interval(
     record: SweepRecord, errors: Floats, weights: np.ndarray, key: tuple[int, int]
 ) -> Interval | None:
-    """The interval of an AUC; None where a single trial leaves no spread to judge by."""
-    if len(errors) < 2:  # noqa: PLR2004 - a spread needs two
+    """The interval of an AUC; None where the trials leave no spread to judge by: one alone, or all alike."""
+    if len(errors) < 2 or np.ptp(errors) == 0:  # noqa: PLR2004 - a spread needs two
         return None
     rng = np.random.default_rng([record.seed, *key])
     return auc_interval(errors, weights, a=record.a, tau=record.tau, alpha=record.alpha, rng=rng)

@@ -51,7 +51,8 @@ class Baseline:
             data = json.loads(self._sidecar.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return KnownBaseline(**data) if self.path.exists() else None
+        digest = data.pop("sha256", None)
+        return KnownBaseline(**data) if digest is not None and digest == _digest(self.path) else None
 
     def remember(
         self,
@@ -73,7 +74,8 @@ class Baseline:
         )
         temporary = self._sidecar.with_suffix(".part")
         temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(known)), encoding="utf-8")
+        data = {**asdict(known), "sha256": _digest(self.path)}
+        temporary.write_text(json.dumps(data), encoding="utf-8")
         temporary.replace(self._sidecar)
 
     @property
@@ -98,6 +100,14 @@ def baselines_for(sweep: SweepFile, folder: Path, data_root: Path | None) -> lis
             Baseline(number=number, model=model, seed=seed, path=folder / "pretrained" / f"{model}-{key}.pt")
         )
     return found
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file, so that damaged weights are trained anew; None if it is not there."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _key(defined_by: Mapping[str, Any]) -> str:

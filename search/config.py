@@ -255,6 +255,9 @@ def _explained(error: ValidationError, where: str) -> UsageError:
         elif item["type"] == "union_tag_invalid":
             lines.append(f"unknown {key} {item['ctx']['tag']!r}; known: {item['ctx']['expected_tags']}")
         else:
+            if item["type"] in {"model_attributes_type", "dict_type", "model_type"}:
+                lines.append(f"{key}: must be a section of keys (found {item['input']!r})")
+                continue
             shown = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
             lines.append(f"{key or 'sweep'}: {item['msg'].removeprefix('Value error, ')}{shown}")
     return UsageError(f"{where}: " + "; ".join(lines))

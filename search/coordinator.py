@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import Enum
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ class PastTrial:
     error: float | None
     attempts: int
     epochs: Sequence[PastEpoch] = ()  # of a trial that was cut off
+    checkpoint: Path | None = None
+    checkpoint_epoch: int = 0
 
 
 @dataclass
@@ -66,7 +69,7 @@ class _Trial:
     search: bool
     attempt: int = 0  # the newest one
     failures: int = 0  # attempts of this run that failed; an interrupt is no failure
-    alone: bool = False
+    checkpoint: Path | None = None
     output: Path | None = None
     needs: tuple[str, ...] = ()
     best_error: float | None = None
@@ -81,7 +84,7 @@ class _Trial:
             self.best_error, self.best_epoch, self.seconds = None, None, 0.0
         self.last_epoch, self.last_error = epoch, error
         self.seconds += seconds
-        if self.best_error is None or error < self.best_error:
+        if isfinite(error) and (self.best_error is None or error < self.best_error):
             self.best_error, self.best_epoch = error, epoch
 
 
@@ -201,6 +204,8 @@ class Coordinator:
             for r in mine
             if saved and r.number in saved
         )
+        for row in checkpoints:
+            self._trials[row.number].checkpoint = Path(row.path)
         if checkpoints:
             self._submit(op.SaveCheckpoints(self.sweep.name, checkpoints))
         for report in mine:
@@ -214,16 +219,18 @@ class Coordinator:
     def on_pack_failure(self, job: int, reason: str) -> None:
         """A pack failed or its worker is gone: every member that was still in it is tried again, alone."""
         self.on_start(job)
-        for number in self._running.pop(job, []):
+        members = self._running.pop(job, [])
+        for number in members:
             trial, now = self._trials[number], self._clock()
-            trial.failures += 1
+            trial.failures += len(members) == 1  # among others, nobody knows who is to blame
             if trial.failures >= self.sweep.run.attempts:
                 self._finish(trial, "failed", f"failed in {trial.failures} attempts: {reason}")
                 continue
             end = op.AttemptEnd(number=number, n=trial.attempt, at=now, reason=reason)
             self._submit(op.EndAttempts(self.sweep.name, (end,)))
             self.tally.retried += 1
-            trial.alone = True
+            if len(members) == 1:
+                trial.checkpoint = None  # it may be what fails
             self._packs.append([number])
         self._record()
 
@@ -252,7 +259,6 @@ class Coordinator:
             configuration=baseline.configuration,
             seed=baseline.seed,
             search=False,
-            alone=True,
             output=baseline.path,
         )
         self._teachers[baseline.model] = None
@@ -261,6 +267,8 @@ class Coordinator:
         row = self._row(trial, orbit_size=1, design="baseline", probability=None)
         self._submit(op.AddTrials(self.sweep.name, (row,)))
         past = self._history.get(trial.number)
+        if past is not None:
+            self._take_up(trial, past)
         known = baseline.known()
         if known is not None and past is not None and past.state == "complete":
             self._teachers[baseline.model] = baseline.path
@@ -271,7 +279,6 @@ class Coordinator:
             trial.best_epoch, trial.last_epoch = known.best_epoch, known.last_epoch
             self._finish(trial, "complete", f"reused: trained as trial {known.trial} of sweep {known.sweep}")
             return
-        trial.attempt = past.attempts if past else 0
         self._packs.append([trial.number])
 
     def _refill(self) -> bool:
@@ -328,14 +335,22 @@ class Coordinator:
                 "The sweep file, the data or the program changed since the sweep began. Start a new sweep.",
             )
         if past.state not in {"complete", "diverged", "failed", "stopped"}:
-            trial.attempt = past.attempts
-            for epoch in past.epochs:
-                trial.count(epoch.epoch, epoch.error, epoch.seconds)
+            self._take_up(trial, past)
             return False
         self.tally.answered += 1
         self._count(trial, past.state, past.error)
         self._tell(trial.number, past.state, past.error)
         return True
+
+    def _take_up(self, trial: _Trial, past: PastTrial) -> None:
+        """Let a trial that was cut off go on behind the newest checkpoint that the database knows."""
+        trial.attempt = past.attempts
+        if past.checkpoint is None or not past.checkpoint.exists():
+            return
+        trial.checkpoint = past.checkpoint
+        for epoch in past.epochs:
+            if epoch.epoch <= past.checkpoint_epoch:
+                trial.count(epoch.epoch, epoch.error, epoch.seconds)
 
     def _has_inputs(self, trial: _Trial) -> bool:
         """Whether the trial can run now; if not, it is held, or failed where its inputs will never come."""
@@ -385,12 +400,11 @@ class Coordinator:
         return Job(id=job, shape=shape, members=members, outputs=outputs)
 
     def _member(self, trial: _Trial) -> Member:
-        checkpoint = self.checkpoints / f"{trial.number}.pt"
         return Member(
             number=trial.number,
             seed=trial.seed,
             configuration=trial.configuration,
-            checkpoint=checkpoint if trial.attempt > 0 and checkpoint.exists() else None,
+            checkpoint=trial.checkpoint,
             inputs={f"teacher:{model}": path for model in trial.needs if (path := self._teachers[model])},
         )
 
@@ -406,6 +420,9 @@ class Coordinator:
         if report.state is MemberState.RUNNING:
             return
         self._running[job].remove(report.number)
+        if report.state is MemberState.COMPLETE and not isfinite(error):
+            self._finish(trial, "diverged", f"the error after epoch {report.epoch} is {error}")
+            return
         self._finish(trial, str(report.state), report.message)
 
     def _finish(self, trial: _Trial, state: str, message: str) -> None:
@@ -423,7 +440,8 @@ class Coordinator:
             message=message,
         )
         self._submit(op.FinishTrials(self.sweep.name, (result,)))
-        (self.checkpoints / f"{trial.number}.pt").unlink(missing_ok=True)
+        for path in self.checkpoints.glob(f"{trial.number}-*.pt"):
+            path.unlink(missing_ok=True)
         if trial.search:
             self._count(trial, state, trial.last_error)
             self._tell(trial.number, state, trial.last_error)

@@ -94,8 +94,16 @@ def start(
         _run(sweep, database, launch, slots, display, chooser)
 
 
-def resume(name: str, launch: Launch, display: OpenDisplay, ask: Chooser | None = None) -> SweepFile:
+def resume(
+    name: str,
+    launch: Launch,
+    display: OpenDisplay,
+    ask: Chooser | None = None,
+    check: Callable[[SweepFile], None] | None = None,
+) -> SweepFile:
     """Go on with a sweep where the database says it stands; a finished sweep is left as it is.
+
+    `ask` is asked where a person must choose; `check` may refuse the sweep before anything starts.
 
     Raises:
         UnknownNameError: the database holds no such sweep.
@@ -106,6 +114,8 @@ def resume(name: str, launch: Launch, display: OpenDisplay, ask: Chooser | None 
         sweep = parse_sweep(row.settings, f"sweep {name}")
         if row.state == SweepState.COMPLETE:
             return sweep
+        if check is not None:
+            check(sweep)
         _check_data(sweep, launch)
         decided = [event.data for event in database.events(name, kinds=["decision"])]
         chooser = None if ask is None else replayed(decided, ask)
@@ -131,7 +141,7 @@ def files_folder(db: str) -> Path:
     """Where weights and checkpoints lie: beside the database file, or in the current folder."""
     path = sqlite_path(parse_url(db))
     if path is not None:
-        return path.resolve().with_suffix(".files")
+        return path.resolve().with_name(f"{path.name}.files")
     return Path("kdsearch.files").resolve()
 
 
@@ -214,6 +224,7 @@ def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
     trials = database.trials(name)
     cut = [t.number for t in trials if t.attempts and t.state in {TrialState.WAITING, TrialState.LOST}]
     curves = _epochs(database, name, cut)
+    saved = {a.number: a for a in database.attempts(name, numbers=cut) if a.checkpoint} if cut else {}
     return {
         trial.number: PastTrial(
             state=str(trial.state),
@@ -221,6 +232,8 @@ def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
             error=trial.error,
             attempts=trial.attempts,
             epochs=curves.get(trial.number, ()),
+            checkpoint=Path(str(saved[trial.number].checkpoint)) if trial.number in saved else None,
+            checkpoint_epoch=saved[trial.number].checkpoint_epoch or 0 if trial.number in saved else 0,
         )
         for trial in trials
     }

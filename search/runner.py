@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,13 +90,20 @@ def ray_session(options: RayOptions) -> Iterator[Slots]:
 def _start(options: RayOptions) -> None:
     import ray  # noqa: PLC0415
 
+    if options.address is not None:
+        _probe(options.address)
     threads = str(max(1, int(options.cpus)))
     variables = {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
-    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 128 * 2**20}
+    # A cluster of our own listens on the loopback interface alone: nobody else has business there.
+    local: dict[str, Any] = {
+        "include_dashboard": False,
+        "object_store_memory": 128 * 2**20,
+        "_node_ip_address": "127.0.0.1",
+    }
     try:
         ray.init(
             address=options.address or "local",
@@ -114,6 +122,20 @@ def _start(options: RayOptions) -> None:
             "A full disk or too little shared memory are common causes."
         )
         raise RunnerError(f"{where}: {type(error).__name__}: {told}", hint) from error
+
+
+def _probe(address: str) -> None:
+    """Refuse an address where nothing listens: `ray.init` would try for ever, deaf to signals."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # auto, local, or a name that Ray knows how to resolve
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise RunnerError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}",
+            "Is the address right, and is the cluster up? `ray status --address HOST:PORT` tells.",
+        ) from None
 
 
 def _slots(options: RayOptions) -> Slots:
@@ -174,11 +196,13 @@ def run(coordinator: Coordinator, options: RayOptions, slots: Slots, tick: Calla
         try:
             runner_tune.fit(coordinator, options, slots, tick, Path(folder))
         except Exception as error:
-            coordinator.interrupt("Ray ended")
-            if caught or isinstance(error, KdsearchError):
+            coordinator.interrupt(f"interrupted by {caught[0]}" if caught else "the run ended early")
+            if isinstance(error, KdsearchError | OSError):
                 raise
-            raise RunnerError(f"Ray ended early: {type(error).__name__}: {error}") from error
+            if not caught:
+                raise RunnerError(f"Ray ended early: {type(error).__name__}: {error}") from error
     if caught:
+        coordinator.interrupt(f"interrupted by {caught[0]}")
         raise Interrupted(
             f"interrupted by {caught[0]}; {coordinator.tally.finished} trials are finished and kept"
         )
@@ -197,7 +221,7 @@ def _signals(coordinator: Coordinator) -> Iterator[list[str]]:
         if caught:
             raise KeyboardInterrupt
         caught.append(signal.Signals(number).name)
-        coordinator.interrupt(f"interrupted by {caught[0]}")
+        coordinator.interrupted = True  # no more: the signal may have come in the middle of anything
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

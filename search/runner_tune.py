@@ -7,14 +7,32 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ray import tune
 from ray.tune.search import Searcher
 
-from kdsearch.search.coordinator import Coordinator, Idle
+from kdsearch.search.coordinator import Coordinator, Idle, Job
 from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports, shortened
 from kdsearch.trainables.ray_adapter import PackTrainable
+
+T = TypeVar("T")
+
+
+class _Guard:
+    """Keeps the first error and ends the run."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self.error: Exception | None = None
+
+    def __call__(self, call: Callable[[], T]) -> T | None:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 raised again once Tune has ended
+            self.error = self.error or error
+            self._coordinator.interrupted = True
+            return None
 
 
 class _Nothing:
@@ -32,27 +50,35 @@ class _Live:
 
 
 class _Jobs(_Live, Searcher):
-    """Hands the coordinator's jobs to Tune; None makes Tune wait for results."""
+    """Hands the coordinator's jobs to Tune; None makes Tune wait for results.
+
+    Tune turns an exception into its own, with a traceback for text: errors are kept instead, and end the run.
+    """
 
     def __init__(
-        self, coordinator: Coordinator, options: RayOptions, slots: Slots, known: dict[str, int]
+        self,
+        coordinator: Coordinator,
+        options: RayOptions,
+        slots: Slots,
+        known: dict[str, int],
+        guard: _Guard,
     ) -> None:
         super().__init__(metric="pack_seconds", mode="min")
         # One job staged for each worker lets Tune hand a finished actor the next job at once: without it the actor
         # is ended and a new process started. Where fewer packs are wanted than fit, nothing can be staged.
         self._room = slots.concurrency * (2 if slots.concurrency == slots.fits else 1)
         self._live: set[str] = set()
-        self._coordinator, self._known = coordinator, known
+        self._coordinator, self._known, self._guard = coordinator, known, guard
         self._options, self._slots = options, slots
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is text
         """The next job's configuration."""
         if len(self._live) >= self._room:
             return None
-        job = self._coordinator.next_job()
+        job = self._guard(self._coordinator.next_job)
         if job is Idle.WAIT:
             return None
-        if isinstance(job, Idle):
+        if not isinstance(job, Job):
             return str(Searcher.FINISHED)
         self._known[trial_id] = job.id
         self._live.add(trial_id)
@@ -71,38 +97,41 @@ class _Jobs(_Live, Searcher):
 
 
 class _Results(_Live, tune.Callback):
-    """Hands Tune's results to the coordinator. An exception here would end the run, so none is expected."""
+    """Hands Tune's results to the coordinator."""
 
-    def __init__(self, coordinator: Coordinator, known: dict[str, int], tick: Callable[[], None]) -> None:
-        self._coordinator, self._known, self._tick = coordinator, known, tick
+    def __init__(
+        self, coordinator: Coordinator, known: dict[str, int], tick: Callable[[], None], guard: _Guard
+    ) -> None:
+        self._coordinator, self._known, self._tick, self._guard = coordinator, known, tick, guard
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack begins on a worker."""
         del iteration, trials, info
-        self._coordinator.on_start(self._known[trial.trial_id])
+        self._guard(lambda: self._coordinator.on_start(self._known[trial.trial_id]))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """One epoch of a pack."""
         del iteration, trials, info
-        job = self._known[trial.trial_id]
         failure = result["failure"]
-        self._coordinator.on_result(
-            job,
-            read_reports(result["reports"]),
-            None if failure is None else shortened(failure),
-            dict(result["saved"]),
+        self._guard(
+            lambda: self._coordinator.on_result(
+                self._known[trial.trial_id],
+                read_reports(result["reports"]),
+                None if failure is None else shortened(failure),
+                dict(result["saved"]),
+            )
         )
-        self._tick()
+        self._guard(self._tick)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker process ended, or its node is gone."""
         del iteration, trials, info
         error = trial.get_error()
         told = "the worker process ended" + ("" if error is None else f": {error}")
-        self._coordinator.on_pack_failure(self._known[trial.trial_id], shortened(told))
-        self._tick()
+        self._guard(lambda: self._coordinator.on_pack_failure(self._known[trial.trial_id], shortened(told)))
+        self._guard(self._tick)
 
 
 class _Interrupt(_Live, tune.Stopper):
@@ -126,11 +155,12 @@ def fit(
 ) -> None:
     """Run Tune until the coordinator has nothing left."""
     known: dict[str, int] = {}
+    guard = _Guard(coordinator)
     bundle = {"CPU": options.cpus, **({"GPU": slots.gpus_per_pack} if slots.gpus_per_pack else {})}
     tuner = tune.Tuner(
         tune.with_resources(PackTrainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(
-            search_alg=_Jobs(coordinator, options, slots, known),
+            search_alg=_Jobs(coordinator, options, slots, known, guard),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_short_name,
@@ -139,7 +169,7 @@ def fit(
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=str(folder),
-            callbacks=[_Results(coordinator, known, tick)],
+            callbacks=[_Results(coordinator, known, tick, guard)],
             stop=_Interrupt(coordinator),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
@@ -160,6 +190,8 @@ def fit(
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+    if guard.error is not None:
+        raise guard.error
 
 
 def _short_name(trial: Any) -> str:

@@ -107,9 +107,13 @@ class PackTrainable(tune.Trainable):
         for report in reports:
             if report.state is MemberState.RUNNING and report.epoch % every == 0:
                 Path(folder).mkdir(parents=True, exist_ok=True)
-                path = str(Path(folder) / f"{report.number}.pt")
-                pack.save(report.number, Path(path))
-                saved.append((report.number, path))
+                checkpoint = Path(folder) / f"{report.number}-{report.epoch}.pt"
+                pack.save(report.number, checkpoint)
+                saved.append((report.number, str(checkpoint)))
+                # The one before stays until the driver has surely heard of this one.
+                for old in Path(folder).glob(f"{report.number}-*.pt"):
+                    if int(old.stem.partition("-")[2]) < report.epoch - every:
+                        old.unlink(missing_ok=True)
         return saved
 
     def _result(

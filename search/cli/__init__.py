@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 from typing import cast
 
 import click
@@ -62,7 +65,22 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    logging.getLogger("kdsearch").addHandler(_Remarks(logging.WARNING))
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End on SIGTERM as on Ctrl-C: leases are given back and Ray is shut down."""
+    del number, frame
+    raise KeyboardInterrupt
+
+
+class _Remarks(logging.Handler):
+    """Warnings of the rooms, as a line on standard error; whatever display is on moves out of the way."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"kdsearch: {record.getMessage()}", file=sys.stderr)  # noqa: T201 rich redirects the stream, not click
 
 
 def _run(arguments: list[str]) -> int:

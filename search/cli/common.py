@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -81,7 +82,17 @@ def results() -> Console:
 
 def print_json(data: Mapping[str, Any] | list[Any]) -> None:
     """Print plain JSON on standard output; NaN and infinities become null."""
-    click.echo(json.dumps(data, indent=2, allow_nan=False, default=str))
+    click.echo(json.dumps(_finite(data), indent=2, allow_nan=False, default=str))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return data
 
 
 def environment_data_root(data_root: Path | None) -> Path | None:

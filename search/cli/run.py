@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import getpass
 import shlex
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +19,7 @@ from rich.table import Table
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search import launch as launching
 from kdsearch.search.cli.common import (
+    DEFAULT_DATABASE,
     data_root_option,
     database_option,
     debug_option,
@@ -31,7 +34,7 @@ from kdsearch.search.config import RefinementSettings, SweepFile, load_sweep, pa
 from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.progress import Display, LineDisplay, LiveDisplay, Quiet
 from kdsearch.search.runner import Interrupted
-from kdsearch.search.searchers import Chooser
+from kdsearch.search.searchers import Chooser, interactive
 from kdsearch.search.searchers.policies import Look
 from kdsearch.spaces.errors import UsageError
 
@@ -78,19 +81,17 @@ def _sweep_options(function: F) -> F:
     type=click.Choice(["best-auc", "significant"]),
     help="How a condition is chosen; overrides the file.",
 )
-@click.option("--interactive", is_flag=True, help="Show the table at every step and let me choose.")
+@click.option(
+    "--interactive", "by_hand", is_flag=True, help="Show the table at every step and let me choose."
+)
 @_run_options
-def refine(preset_or_file: str, policy: str | None, interactive: bool, **options: Any) -> None:  # noqa: FBT001
+def refine(preset_or_file: str, policy: str | None, by_hand: bool, **options: Any) -> None:  # noqa: FBT001
     """Refine a design space step by step, train the last space in full, and write a report."""
     changes = list(options["changes"])
-    if interactive and policy:
+    if by_hand and policy:
         raise UsageError("--interactive and --policy exclude each other")
-    if interactive or policy:
-        changes.append(f"searcher.policy={'interactive' if interactive else policy}")
-    if interactive and not sys.stdin.isatty():
-        raise UsageError(
-            "--interactive needs a terminal", "Use --policy best-auc or --policy significant instead."
-        )
+    if by_hand or policy:
+        changes.append(f"searcher.policy={'interactive' if by_hand else policy}")
     sweep = load_sweep(preset_or_file, changes, options["seed"])
     if not isinstance(sweep.searcher, RefinementSettings):
         raise UsageError(
@@ -115,8 +116,10 @@ def resume(name: str, **options: Any) -> None:
     """Go on with an interrupted sweep: finished trials are kept, the others run again."""
     launch = _launch_of(options)
     display, shown = _displays(as_json=options["as_json"])
-    found = _finished(launch, name, lambda: launching.resume(name, launch, display, _asker(shown)))
-    _report(found or name, launch, options)
+    seconds = _timed(
+        launch, name, lambda: launching.resume(name, launch, display, _asker(shown), _check_person)
+    )
+    _report(name, launch, options, seconds)
 
 
 def _launch(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
@@ -124,8 +127,22 @@ def _launch(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     name = options["name"] or launching.free_name(launch.db, sweep.name)
     sweep = parse_sweep({**sweep.resolved(), "name": name}, "the sweep")
     display, shown = _displays(as_json=options["as_json"])
-    _finished(launch, name, lambda: launching.start(sweep, kind, launch, display, _asker(shown)))
-    _report(name, launch, options)
+    _check_person(sweep)
+    seconds = _timed(launch, name, lambda: launching.start(sweep, kind, launch, display, _asker(shown)))
+    _report(name, launch, options, seconds)
+
+
+def _check_person(sweep: SweepFile) -> None:
+    """Refuse, before anything starts, a sweep that a person must steer where there is no terminal."""
+    if (
+        isinstance(sweep.searcher, RefinementSettings)
+        and interactive(sweep.searcher)
+        and not sys.stdin.isatty()
+    ):
+        raise UsageError(
+            "the interactive policy needs a terminal",
+            "Use --policy best-auc or --policy significant instead.",
+        )
 
 
 def _launch_of(options: dict[str, Any]) -> launching.Launch:
@@ -138,21 +155,23 @@ def _launch_of(options: dict[str, Any]) -> launching.Launch:
     )
 
 
-def _finished(launch: launching.Launch, name: str, run: Callable[[], object]) -> str:
-    """Run; an interrupt says how to go on."""
+def _timed(launch: launching.Launch, name: str, run: Callable[[], object]) -> float:
+    """Run and return the seconds it took; an interrupt says how to go on."""
+    begun = time.monotonic()
     try:
         run()
-    except Interrupted as error:
-        resume_db = "" if launch.db == "sqlite:///kdsearch.db" else f" --db {shlex.quote(launch.db)}"
-        raise Interrupted(error.message, f"Go on with: kdsearch resume {name}{resume_db}") from None
-    return name
+    except (Interrupted, KeyboardInterrupt) as error:
+        resume_db = "" if launch.db == DEFAULT_DATABASE else f" --db {shlex.quote(launch.db)}"
+        told = error.message if isinstance(error, Interrupted) else "interrupted"
+        raise Interrupted(told, f"Go on with: kdsearch resume {name}{resume_db}") from None
+    return time.monotonic() - begun
 
 
-def _report(name: str, launch: launching.Launch, options: dict[str, Any]) -> None:
+def _report(name: str, launch: launching.Launch, options: dict[str, Any], seconds: float) -> None:
     out = options["out"] or Path(f"{name}-report")
     if not options["as_json"]:
         messages().print("Writing the report ...", style="dim")
-    summary = summary_of(name, launch.db, out)
+    summary = summary_of(name, launch.db, out, seconds)
     if options["as_json"]:
         print_json(summary)
     else:
@@ -186,17 +205,21 @@ def _asker(shown: _Shown) -> Chooser:
 
     def ask(look: Look, rows: Sequence[ConditionRow]) -> tuple[ConditionRow | None, str]:
         console = messages()
-        if not sys.stdin.isatty():
-            raise UsageError("a person must choose the next step, and there is no terminal to ask at")
-        with shown["display"].pause():
-            console.print(_choices(look, rows))
-            answer = IntPrompt.ask(
-                f"Fix which condition of space {look.space}? (0: stop here)",
-                console=console,
-                choices=[str(n) for n in range(len(rows) + 1)],
-                show_choices=False,
-                default=1,
-            )
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C at the prompt ends at once
+        try:
+            with shown["display"].pause():
+                console.print(_choices(look, rows))
+                answer = IntPrompt.ask(
+                    f"Fix which condition of space {look.space}? (0: stop here)",
+                    console=console,
+                    choices=[str(n) for n in range(len(rows) + 1)],
+                    show_choices=False,
+                    default=1,
+                )
+        except (KeyboardInterrupt, EOFError):
+            raise Interrupted("interrupted at the prompt") from None
+        finally:
+            signal.signal(signal.SIGINT, before)
         return (rows[answer - 1] if answer else None), getpass.getuser()
 
     return ask

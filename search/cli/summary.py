@@ -14,8 +14,8 @@ from kdsearch.search.cli.common import results
 from kdsearch.search.trialdb import TrialDatabase, read_record
 
 
-def summary_of(name: str, db: str, out: Path) -> dict[str, Any]:
-    """Write the report of a sweep and return what is worth saying, as plain data."""
+def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
+    """Write the report of a sweep and return what is worth saying, as plain data; seconds: what this run took."""
     with TrialDatabase.open(db, create=False, read_only=True) as database:
         record = read_record(database, name)
     files = write_report([record], out)
@@ -29,7 +29,7 @@ def summary_of(name: str, db: str, out: Path) -> dict[str, Any]:
         "report": str(files.page),
         "trials": {str(state): int(n) for state, n in states.items()},
         "draws": len(record.draws),
-        "seconds": None if record.ended is None else (record.ended - record.created).total_seconds(),
+        "seconds": seconds,
         "lineage": [
             {
                 "space": space.name,
@@ -67,7 +67,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     """Print it for a person."""
     console = results()
     total = sum(summary["trials"].values())
-    took = "" if summary["seconds"] is None else f" in {summary['seconds']:.0f} s"
+    took = f" in {summary['seconds']:.0f} s"
     states = ", ".join(f"{n} {state}" for state, n in summary["trials"].items())
     console.print(
         f"\n[bold]{summary['name']}[/bold]: {total} trials ({states}) for {summary['draws']} draws{took}\n"
@@ -100,6 +100,10 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             f" over {best['trainings']} training{'s' * (best['trainings'] != 1)}"
         )
         console.print(f"  {best['text']}", soft_wrap=True)
+    else:
+        console.print(
+            "\nNo trial was completed, so there is no best one; the report says what became of them."
+        )
     for note in summary["notes"]:
         console.print(f"[yellow]{note}[/yellow]")
     console.print(f"\nTrial database  {summary['database']}", soft_wrap=True)

@@ -47,6 +47,7 @@ class Look:
     step: int  # counts from 1
     number: int  # which look at this space, from 1
     draws: int
+    last: bool  # the budget of draws is spent
     alpha: float  # level of this look
     table: Sequence[ConditionRow]
 
@@ -95,18 +96,17 @@ class Significant:
     """Fix the best condition when the data decide it."""
 
     min_draws: int
-    looks: int
     name: str = "significant"
 
     def judge(self, look: Look) -> Choice:
         """Fix, draw more while the budget lasts, or stop."""
         rows = candidates(look.table, self.min_draws)
         best = rows[0] if rows else None
-        if best is not None and best.p_holm is not None and best.p_holm <= look.alpha:
+        if best is not None and best.p_holm is not None and best.p_holm <= look.alpha and _better(best):
             reason = f"decided at level {look.alpha:.2g}: {evidence(best)}"
             return Choice(verdict=Verdict.FIX, reason=reason, row=best)
         told = _too_few(self.min_draws).reason if best is None else evidence(best)
-        if look.number < self.looks:
+        if not look.last:
             return Choice(
                 verdict=Verdict.DRAW_MORE, reason=f"not decided at level {look.alpha:.2g} yet: {told}"
             )
@@ -136,6 +136,11 @@ class Interactive:
         return Choice(verdict=Verdict.FIX, reason=f"chosen by {who}: {evidence(row)}", row=row, chooser=who)
 
 
+def _better(row: ConditionRow) -> bool:
+    """The test is two-sided; what is fixed must lie above its rest."""
+    return row.difference is not None and row.difference > 0
+
+
 def evidence(row: ConditionRow) -> str:
     """One condition's numbers as a clause."""
     interval = "" if row.low is None or row.high is None else f" [{row.low:.2f}, {row.high:.2f}]"
@@ -158,7 +163,7 @@ def policy_for(
         case "best-auc":
             return BestAuc(settings.min_draws)
         case "significant":
-            return Significant(settings.min_draws, settings.looks)
+            return Significant(settings.min_draws)
         case "interactive":
             if chooser is None:
                 raise ValueError("the interactive policy needs a chooser")

@@ -108,15 +108,16 @@ class Refinement:
         if parent is not None:
             self._ledger.inherit(parent, self._space)
         self._generator = np.random.default_rng(derive_seed(self._seed, "draws", name))
-        self._draw_until(self._settings.draws)
+        inherited, wanted = len(self._ledger.draws[name]), self._settings.draws
+        self._draw(max(wanted - inherited, wanted // 2))  # enough fresh ones to confirm the choice by
 
     def _is_last(self, space: DesignSpace) -> bool:
         combinations = space.counts().classes
         return not space.groups() or (combinations is not None and combinations <= self._settings.limit)
 
-    def _draw_until(self, draws: int) -> None:
+    def _draw(self, draws: int) -> None:
         self._look += 1
-        for _ in range(draws - len(self._ledger.draws[self._space.name or ""])):
+        for _ in range(draws):
             self._ledger.draw(self._space, self._space.sample(self._generator), RANDOM_DRAW)
 
     def _advance(self) -> None:
@@ -124,11 +125,14 @@ class Refinement:
         if self._space.name == LAST:
             self._done = True
             return
+        drawn = len(self._ledger.draws[self._space.name or ""])
+        room = (self._settings.budget or 4 * self._settings.draws) - drawn
         look = Look(
             space=self._space.name or "",
             step=self._step + 1,
             number=self._look,
-            draws=len(self._ledger.draws[self._space.name or ""]),
+            draws=drawn,
+            last=room <= 0 or self._look >= self._settings.looks,
             alpha=self._plan.level(self._look),
             table=self._table(),
         )
@@ -137,8 +141,7 @@ class Refinement:
             self._fix(look, choice, choice.row)
         elif choice.verdict is Verdict.DRAW_MORE:
             self._decide(look, choice, child=None)
-            budget = self._settings.budget or 4 * self._settings.draws
-            self._draw_until(min(budget, (self._look + 1) * self._settings.draws))
+            self._draw(min(room, self._settings.draws))
         else:
             self._decide(look, choice, child=None)
             text = f"Refinement stopped in space {look.space}: {choice.reason}."

@@ -152,7 +152,7 @@ class Writer:
         except KdsearchError:
             if error is None:  # else the driver's own error says more
                 raise
-            _LOG.exception("the trial database's writer failed too")
+            _LOG.debug("the trial database's writer failed too", exc_info=True)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

@@ -47,7 +47,7 @@ def test_trials_of_unknown_inclusion_are_refused_with_the_reason(bad, why):
         PopulationError, match=f"1 of 3 trials \\(7\\) do not belong in an EDF: {why}"
     ) as caught:
         require_known_inclusion([design(0), bad, design(1)])
-    assert "searcher: random" in caught.value.hint
+    assert "searcher: {kind: random" in caught.value.hint
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 

@@ -132,6 +132,7 @@ def test_space_of_a_preset_samples_and_enumerates(here, capsys):
         ),
         (["refine", "ktg-digits", "--seed", "-1"], ["--seed"]),
         (["refine", "ktg-digits", "--interactive"], ["needs a terminal"]),
+        (["sweep", "ktg-digits", "--set", "searcher.policy=interactive"], ["needs a terminal"]),
         (["refine", "ktg-fashion-mnist"], ["--data-root", "KDSEARCH_DATA"]),
         (["refine", "ktg-digits", "--set", "trainable.data.train_size=5000"], ["5,000"]),
         (["refine", "ktg-digits", "--set", "searcher={kind: random, trials: 2}"], ["kdsearch sweep"]),

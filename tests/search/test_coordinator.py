@@ -6,11 +6,13 @@ import pytest
 
 from kdsearch.search.baselines import Baseline, baselines_for
 from kdsearch.search.config import load_sweep, parse_sweep
-from kdsearch.search.coordinator import Coordinator, Idle, PastTrial
+from kdsearch.search.coordinator import Coordinator, Idle, PastEpoch, PastTrial
 from kdsearch.search.searchers import make_searcher
 from kdsearch.search.trialdb import operations as op
+from kdsearch.spaces import configuration_key
 from kdsearch.spaces.errors import KdsearchError
 from kdsearch.trainables.constant import ConstantPack
+from kdsearch.trainables.protocol import EpochReport, MemberState
 
 SPACE = {
     "kind": "ktg",
@@ -120,10 +122,10 @@ def test_a_member_that_fails_is_retried_alone_and_its_neighbours_are_not_lost(cl
     ends = {row.number: row for row in driver.rows(op.FinishTrials)}
     assert str(ends[3].state) == "failed"
     assert "told to fail" in ends[3].message
-    assert ends[3].attempt == 3
+    assert ends[3].attempt == 4  # once among others, three times alone
     assert all(str(row.state) == "complete" for number, row in ends.items() if number != 3)
     again = [job for job in driver.jobs if any(member.number == 3 for member in job.members)]
-    assert [len(job.members) for job in again] == [5, 1, 1]
+    assert [len(job.members) for job in again] == [5, 1, 1, 1]
     assert driver.coordinator.tally.failed == 1
 
 
@@ -228,6 +230,8 @@ def test_baselines_are_trained_once_and_found_again(clock, tmp_path):
     ended = next(row for row in second.rows(op.FinishTrials) if row.number == 0)
     assert "reused: trained as trial 0 of sweep s" in ended.message
     assert 0 not in {row.number for row in second.rows(op.StartAttempts)}
+    baseline.path.write_text("damaged")
+    assert baseline.known() is None
     baseline.path.unlink()
     third = Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
     assert 0 in {row.number for row in third.rows(op.StartAttempts)}
@@ -275,3 +279,52 @@ def test_trials_wait_for_their_teachers_and_fail_with_them(clock, tmp_path, monk
         assert str(ends[member.number].state) == "failed"
         assert "its frozen teacher m (trial 0) diverged" in ends[member.number].message
     assert broken.coordinator.done
+
+
+def test_a_baseline_that_was_cut_off_and_is_known_elsewhere_is_complete_in_this_sweep(clock, tmp_path):
+    baseline = Baseline(number=0, model="m", seed=5, path=tmp_path / "m.pt")
+    Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
+    key = configuration_key(baseline.configuration)
+    history = {0: PastTrial(state="lost", key=key, error=None, attempts=1)}
+    driver = Driver(sweep_of(), clock, tmp_path, baselines=[baseline], history=history).run()
+    ended = next(row for row in driver.rows(op.FinishTrials) if row.number == 0)
+    assert (str(ended.state), ended.attempt) == ("complete", 1)  # an older attempt's result would be ignored
+
+
+def test_one_bad_member_does_not_fail_its_neighbours_even_with_a_single_attempt(clock, tmp_path):
+    driver = Driver(sweep_of(fail=[3], run={"attempts": 1}), clock, tmp_path).run()
+    failed = [row.number for row in driver.rows(op.FinishTrials) if str(row.state) == "failed"]
+    assert failed == [3]
+
+
+def test_a_resume_counts_what_lies_behind_the_checkpoint(clock, tmp_path):
+    path = tmp_path / "checkpoints" / "s" / "0-2.pt"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"epoch": 2}))
+    sweep = sweep_of({"kind": "random", "trials": 1}, epochs=4)
+    whole = Driver(sweep, clock, tmp_path / "other").run()
+    key = whole.rows(op.AddTrials)[0].configuration_hash
+    epochs = [PastEpoch(epoch=n, error=1.0 if n == 3 else 99.0, seconds=5.0) for n in (1, 2, 3)]
+    history = {
+        0: PastTrial(
+            state="lost", key=key, error=None, attempts=1, epochs=epochs, checkpoint=path, checkpoint_epoch=2
+        )
+    }
+    driver = Driver(sweep, clock, tmp_path, history=history).run()
+    assert [row.step for row in driver.rows(op.RecordMetrics)] == [3, 4]
+    ended, plain = driver.rows(op.FinishTrials)[0], whole.rows(op.FinishTrials)[0]
+    assert (ended.error, ended.last_epoch) == (plain.error, 4)
+    assert ended.seconds == 10.0  # epochs 1 and 2; the third was done again
+    assert ended.best_error == plain.error  # and not the 1.0 of the epoch behind the checkpoint
+    assert not path.exists()
+
+
+def test_a_completed_trial_without_a_finite_error_counts_as_diverged(clock, tmp_path):
+    driver = Driver(sweep_of({"kind": "random", "trials": 1}), clock, tmp_path)
+    job = driver.coordinator.next_job()
+    report = EpochReport(
+        number=0, epoch=1, state=MemberState.COMPLETE, metrics={"1/val_error": float("nan")}, message=""
+    )
+    driver.coordinator.on_result(job.id, [report], None)
+    assert str(driver.rows(op.FinishTrials)[0].state) == "diverged"
+    assert driver.coordinator.searcher.ledger.outcomes[0].error == 100.0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import socket
 
 import pytest
 
@@ -39,11 +40,7 @@ def test_variables_are_put_back_as_they_were(monkeypatch):
 
 
 class Interruptible:
-    def __init__(self):
-        self.reasons = []
-
-    def interrupt(self, reason):
-        self.reasons.append(reason)
+    interrupted = False
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -52,7 +49,7 @@ def test_the_first_signal_ends_cleanly_the_second_at_once(number):
     before = signal.getsignal(number)
     with runner._signals(coordinator) as caught:
         os.kill(os.getpid(), number)
-        assert coordinator.reasons == [f"interrupted by {signal.Signals(number).name}"]
+        assert coordinator.interrupted  # and no more: a signal comes in the middle of anything
         assert caught == [signal.Signals(number).name]
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
@@ -72,3 +69,12 @@ def test_long_failures_keep_their_head_and_tail():
 def test_errors_survive_a_process_border(kind):
     error = pickle.loads(pickle.dumps(kind("what", "what to do")))
     assert (type(error), error.message, error.hint) == (kind, "what", "what to do")
+
+
+def test_an_address_where_nothing_listens_is_told_at_once():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = runner.RayOptions(address=address, cpus=1, gpus=0, max_concurrent=None, data_root=None)
+        with pytest.raises(runner.RunnerError, match=f"no Ray cluster answers at {address}"):
+            runner._start(options)

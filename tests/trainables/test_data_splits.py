@@ -145,7 +145,7 @@ def test_sizes_that_do_not_fit(sizes: dict[str, object], message: str) -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(UsageError, match="val_size must be 1 or more, not 0"):
+    with pytest.raises(UsageError, match="val_size must be a whole number, 1 or more, not 0"):
         DataSettings(name="digits", val_size=0)
     with pytest.raises(UnknownNameError, match="purpose"):
         DataSettings(name="digits", purpose="test")  # type: ignore[arg-type]
