@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -74,7 +75,7 @@ def ray_session(options: RayOptions) -> Iterator[Slots]:
         UsageError: a pack fits nowhere, or more packs are asked for than fit.
 
     """
-    with _environment({**_ENVIRONMENT, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}):
+    with _environment({**_ENVIRONMENT, **_authentication(options)}):
         import ray  # noqa: PLC0415 must come after the environment is set
 
         ours = not ray.is_initialized()
@@ -85,6 +86,21 @@ def ray_session(options: RayOptions) -> Iterator[Slots]:
         finally:
             if ours:
                 ray.shutdown()
+
+
+def _authentication(options: RayOptions) -> dict[str, str]:
+    """How to prove oneself to Ray: as the environment says, else with a token of this session's own.
+
+    A local Ray listens on every interface of the machine, and whoever reaches it can run code (CVE-2023-48022). The
+    token stays in the environment of this process and its children, where only their user can read it. A cluster at
+    an address has its own mode, which Ray reads from the environment; without one it is taken to be open.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if mode is not None:
+        return {"RAY_AUTH_MODE": mode}
+    if options.address is not None:
+        return {"RAY_AUTH_MODE": "disabled"}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def _start(options: RayOptions) -> None:
@@ -98,12 +114,7 @@ def _start(options: RayOptions) -> None:
         "MKL_NUM_THREADS": threads,
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
-    # A cluster of our own listens on the loopback interface alone: nobody else has business there.
-    local: dict[str, Any] = {
-        "include_dashboard": False,
-        "object_store_memory": 128 * 2**20,
-        "_node_ip_address": "127.0.0.1",
-    }
+    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 128 * 2**20}
     try:
         ray.init(
             address=options.address or "local",
