@@ -18,6 +18,8 @@ from kdsearch.spaces import DesignSpace, KtgSpace, parse_yaml, space_from_spec
 from kdsearch.spaces.errors import UnknownNameError, UsageError
 from kdsearch.trainables.registry import trainable_kind, trainable_names
 
+MOST_LISTED = 1_000_000  # configurations of a space that is trained in full
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -189,11 +191,28 @@ def parse_sweep(data: Mapping[str, Any], where: str) -> SweepFile:
     except UsageError as error:
         error.message = f"{where}: {error.message}" if not error.message.startswith(where) else error.message
         raise
-    if isinstance(sweep.searcher, EnumerationSettings) and space.counts().valid_encodings is None:
-        raise UsageError(
-            f"{where}: the space is infinite and cannot be enumerated", "Use the searcher random."
-        )
+    _check_listing(sweep, space, where)
     return sweep
+
+
+def _check_listing(sweep: SweepFile, space: DesignSpace, where: str) -> None:
+    """Refuse to train a space in full that is too large to be listed."""
+    classes = space.counts().valid_classes
+    if isinstance(sweep.searcher, EnumerationSettings):
+        if classes is None:
+            raise UsageError(
+                f"{where}: the space is infinite and cannot be enumerated", "Use the searcher random."
+            )
+        if classes > MOST_LISTED:
+            raise UsageError(
+                f"{where}: the space has {classes:,} configurations; at most {MOST_LISTED:,} can be listed",
+                "Use the searcher random, or restrict the space.",
+            )
+    if isinstance(sweep.searcher, RefinementSettings) and sweep.searcher.limit > MOST_LISTED:
+        raise UsageError(
+            f"{where}: searcher.limit is {sweep.searcher.limit:,}; at most {MOST_LISTED:,} can be trained in full",
+            "The limit is the size at which refining ends and every graph is trained; the paper's is 500.",
+        )
 
 
 def _check_trainable(sweep: SweepFile, space: DesignSpace) -> None:
@@ -244,10 +263,11 @@ def _apply(data: dict[str, Any], change: str) -> None:
 def _explained(error: ValidationError, where: str) -> UsageError:
     lines = []
     for item in error.errors():
-        location = [str(part) for part in item["loc"] if part not in {"refinement", "random", "enumeration"}]
+        kinds = [str(part) for part in item["loc"] if part in _SEARCHERS]
+        location = [str(part) for part in item["loc"] if part not in _SEARCHERS]
         key = ".".join(location)
         if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key {key!r}{_nearest(location)}")
+            lines.append(f"unknown key {key!r}{_nearest(location, kinds)}")
         elif item["type"] == "missing":
             lines.append(f"key {key!r} is missing")
         elif item["type"] == "union_tag_not_found":
@@ -263,17 +283,21 @@ def _explained(error: ValidationError, where: str) -> UsageError:
     return UsageError(f"{where}: " + "; ".join(lines))
 
 
-_SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
-    "": (SweepFile,),
-    "searcher": (RefinementSettings, RandomSettings, EnumerationSettings),
-    "run": (RunSettings,),
-    "statistics": (StatisticsSettings,),
+_SEARCHERS: dict[str, type[BaseModel]] = {
+    "refinement": RefinementSettings,
+    "random": RandomSettings,
+    "enumeration": EnumerationSettings,
 }
+_SECTIONS: dict[str, type[BaseModel]] = {"": SweepFile, "run": RunSettings, "statistics": StatisticsSettings}
 
 
-def _nearest(location: Sequence[str]) -> str:
-    models = _SECTIONS.get(".".join(location[:-1]), ())
-    known = sorted({name for model in models for name in model.model_fields})
+def _nearest(location: Sequence[str], kinds: Sequence[str]) -> str:
+    """The keys that would be right there: those of the section, or of the chosen kind of searcher."""
+    model = _SEARCHERS[kinds[0]] if kinds else _SECTIONS.get(".".join(location[:-1]))
+    if model is None:
+        return ""
+    known = sorted(model.model_fields)
     near = difflib.get_close_matches(location[-1], known, n=1)
     guess = f", did you mean {near[0]!r}?" if near else ""
-    return f"{guess} (known: {', '.join(known)})" if known else guess
+    where = f" of the searcher {kinds[0]}" if kinds else ""
+    return f"{guess} (known{where}: {', '.join(known)})"

@@ -68,6 +68,12 @@ def free_name(db: str, name: str) -> str:
     return next(free for n in range(2, len(taken) + 3) if (free := f"{name}-{n}") not in taken)
 
 
+def finished(db: str, name: str) -> bool:
+    """Whether a sweep is complete."""
+    with TrialDatabase.open(db, create=False, read_only=True) as database:
+        return database.sweep(name).state == SweepState.COMPLETE
+
+
 def start(
     sweep: SweepFile, kind: str, launch: Launch, display: OpenDisplay, chooser: Chooser | None = None
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
@@ -22,6 +22,7 @@ from kdsearch.search.searchers.base import ConditionSoFar, Overview
 _LINE_EVERY_S = 10.0
 _REDRAW_EVERY_S = 0.25
 _BAR = 30
+_MOST_SHOWN = 15  # conditions; the whole panel fits a terminal of 24 lines
 
 
 class Display(Protocol):
@@ -174,21 +175,23 @@ def panel(coordinator: Coordinator, watch: Watch) -> RenderableType:
     return Group(title, Text(restriction, style="dim"), bar, counts, condition_grid(overview.conditions))
 
 
-def condition_grid(conditions: object) -> Table:
-    """AUC of every open condition so far, with a bar."""
+def condition_grid(conditions: Sequence[ConditionSoFar]) -> Table:
+    """AUC of the open conditions so far, best first, with a bar from the worst to the best."""
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-    for name, justify in (("group", "left"), ("condition", "left"), ("draws", "right"), ("AUC", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("group")
+    table.add_column("condition")
+    table.add_column("draws", justify="right")
+    table.add_column("AUC", justify="right")
     table.add_column("")
-    rows: list[ConditionSoFar] = list(conditions)  # type: ignore[call-overload]
-    best = max((row.auc for row in rows), default=0.0)
-    last = None
-    for row in rows:
-        style = "bold green" if row.auc == best else ""
-        name = row.group if row.group != last else ""
-        last = row.group
-        bar = ProgressBar(total=100, completed=row.auc, width=_BAR)
-        table.add_row(name, row.value, str(row.n), f"{row.auc:.2f}", bar, style=style)
+    rows = sorted(conditions, key=lambda row: -row.auc)
+    low, high = (rows[-1].auc, rows[0].auc) if rows else (0.0, 1.0)
+    shown = rows if len(rows) <= _MOST_SHOWN else [*rows[: _MOST_SHOWN - 3], *rows[-2:]]
+    for row in shown:
+        if row is rows[-2] and len(shown) < len(rows):
+            table.add_row(f"... {len(rows) - len(shown)} more ...", style="dim")
+        bar = ProgressBar(total=max(high - low, 1e-9), completed=row.auc - low, width=_BAR)
+        style = "bold green" if row is rows[0] else ""
+        table.add_row(row.group, row.value, str(row.n), f"{row.auc:.2f}", bar, style=style)
     return table
 
 

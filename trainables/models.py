@@ -170,7 +170,7 @@ def architecture(name: str, *, channels: int, classes: int, stem_stride: int = 1
         raise UnknownNameError("model", name, KNOWN_MODELS)
     blocks, rest = divmod(depth - overhead, 6)
     if rest or blocks < 1:
-        raise UnknownNameError("model", name, KNOWN_MODELS, where=f"depth 6n + {overhead}, n at least 1")
+        raise UnknownNameError("model", name, KNOWN_MODELS)
     return Architecture(
         name=name,
         style=style,

@@ -24,6 +24,8 @@ def graph(text: str, out: Path | None, as_json: bool) -> None:  # noqa: FBT001
         print_json({"text": found.to_text(), "configuration": found.to_configuration()})
     else:
         click.echo(found.to_text())
+    if found.is_degenerate:
+        click.echo("no edge reaches the target (node 1): it would learn nothing", err=True)
     if out is None:
         return
     if out.suffix not in {".svg", ".png", ".pdf"}:

@@ -116,6 +116,8 @@ def resume(name: str, **options: Any) -> None:
     """Go on with an interrupted sweep: finished trials are kept, the others run again."""
     launch = _launch_of(options)
     display, shown = _displays(as_json=options["as_json"])
+    if launching.finished(launch.db, name):
+        messages().print(f"{name} is complete: nothing was run.")
     seconds = _timed(
         launch, name, lambda: launching.resume(name, launch, display, _asker(shown), _check_person)
     )
@@ -230,7 +232,8 @@ def _choices(look: Look, rows: Sequence[ConditionRow]) -> Table:
         title=f"Space {look.space}: {look.draws} draws, conditions by AUC", box=None, header_style="dim"
     )
     for column in ("", "group", "condition", "draws", "AUC", "interval", "rest", "p (Holm)", "draws needed"):
-        table.add_column(column, justify="left" if column in {"group", "condition"} else "right")
+        words = column in {"group", "condition"}
+        table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for n, row in enumerate(rows, start=1):
         table.add_row(
             str(n),

@@ -11,11 +11,9 @@ from rich.table import Table
 
 from kdsearch.search import presets
 from kdsearch.search.cli.common import debug_option, json_option, print_json, results, set_option
-from kdsearch.search.config import load_sweep
+from kdsearch.search.config import MOST_LISTED, load_sweep
 from kdsearch.spaces import DesignSpace, Graph, KtgSpace, Value, describe
 from kdsearch.spaces.errors import UsageError
-
-_MOST_LISTED = 1_000_000
 
 
 @click.command("space")
@@ -41,7 +39,8 @@ def space(
     encodings are configurations as written, classes are graphs that differ by more than swapping auxiliary nodes;
     the valid ones, without graphs whose target learns nothing, are what is sampled.
     """
-    found = load_sweep(preset_or_file, changes).design_space()
+    sweep = load_sweep(preset_or_file, changes)
+    found = sweep.design_space()
     if sample is not None and enumerate_:
         raise UsageError("--sample and --enumerate exclude each other")
     if sample is not None:
@@ -49,11 +48,11 @@ def space(
         _list(found, (found.sample(generator) for _ in range(sample)), as_json=as_json)
     elif enumerate_:
         size = found.counts().valid_classes
-        if size is None or size > _MOST_LISTED:
+        if size is None or size > MOST_LISTED:
             raise UsageError(f"the space has {size or 'infinitely many'} configurations; use --sample N")
         _list(found, found.enumerate(classes=True), as_json=as_json)
     else:
-        _describe(preset_or_file, found, as_json=as_json)
+        _describe(sweep.name, found, as_json=as_json)
 
 
 def _describe(name: str, found: DesignSpace, *, as_json: bool) -> None:
@@ -76,10 +75,14 @@ def _describe(name: str, found: DesignSpace, *, as_json: bool) -> None:
     parameters = Table(box=None, pad_edge=False, header_style="dim")
     parameters.add_column("parameter")
     parameters.add_column("values")
-    for parameter, values in found.parameters_spec().items():
-        parameters.add_row(parameter, _shown(values))
+    shown = {parameter: _shown(values) for parameter, values in found.parameters_spec().items()}
+    for values in dict.fromkeys(shown.values()):  # parameters that can be the same stand together
+        names = ", ".join(parameter for parameter, own in shown.items() if own == values)
+        parameters.add_row(names, values)
     console.print()
     console.print(parameters)
+    for constraint in found.to_spec().get("constraints", []):
+        console.print(f"constraint: {constraint}", highlight=False, markup=False)
 
 
 def _shown(values: object) -> str:

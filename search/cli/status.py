@@ -35,8 +35,14 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
         counts = ", ".join(f"{n} {state}" for state, n in row["trials"].items() if n)
         best = "" if row["best_error"] is None else f"{row['best_error']:.2f} % (trial {row['best_trial']})"
         created = f"{row['created']:%Y-%m-%d %H:%M} UTC"
-        table.add_row(row["name"], row["state"], " → ".join(row["spaces"]), counts, best, created)
+        table.add_row(row["name"], _state(row), " → ".join(row["spaces"]), counts, best, created)
     results().print(table)
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["state"] == "running" and row["driver"] != "alive":
+        return f"running, but its driver is gone: kdsearch resume {row['name']}"
+    return str(row["state"])
 
 
 def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
@@ -53,6 +59,7 @@ def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
         "trials": {str(state): n for state, n in database.counts_by_state(name, role=Role.SEARCH).items()},
         "best_error": error,
         "best_trial": number,
+        "driver": database.driver_state(name),
         "created": sweep.created,
         "ended": sweep.ended,
     }

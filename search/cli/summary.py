@@ -43,6 +43,7 @@ def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
             for space in result.spaces
         ],
         "best": _best(result),
+        "lowest": _lowest(result),
         "notes": list(record.notes),
     }
 
@@ -61,6 +62,14 @@ def _best(result: SweepResult) -> dict[str, Any] | None:
         "trainings": best.trainings.n,
         "trials": list(best.trainings.numbers),
     }
+
+
+def _lowest(result: SweepResult) -> dict[str, Any] | None:
+    """The best single training, which is luckier than its graph is good."""
+    complete = result.searched[result.searched["state"] == "complete"]
+    errors = zip(complete["error"].tolist(), complete["number"].tolist(), strict=True)
+    error, number = min(errors, default=(None, None))
+    return None if error is None else {"trial": number, "error": error}
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
@@ -97,9 +106,12 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         spread = "" if best["spread"] is None else f" ± {best['spread']:.2f}"
         console.print(
             f"\nBest of space {best['space']}: validation error [bold]{best['error']:.2f} %[/bold]{spread}"
-            f" over {best['trainings']} training{'s' * (best['trainings'] != 1)}"
+            f" (mean{' ± standard deviation' * (best['trainings'] > 1)} of {best['trainings']}"
+            f" training{'s' * (best['trainings'] != 1)})"
         )
         console.print(f"  {best['text']}", soft_wrap=True)
+        lowest = summary["lowest"]
+        console.print(f"Lowest error of a single training: {lowest['error']:.2f} % (trial {lowest['trial']})")
     else:
         console.print(
             "\nNo trial was completed, so there is no best one; the report says what became of them."

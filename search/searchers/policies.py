@@ -110,10 +110,15 @@ class Significant:
             return Choice(
                 verdict=Verdict.DRAW_MORE, reason=f"not decided at level {look.alpha:.2g} yet: {told}"
             )
-        needed = f"; about {best.n_needed} further draws would be needed" if best and best.n_needed else ""
-        reason = (
-            f"not decided at level {look.alpha:.2g} within the budget of {look.draws} draws: {told}{needed}"
+        decided = [row for row in look.table if row.p_holm is not None and row.p_holm <= look.alpha]
+        others = (
+            f"; decided, but not the best: {', '.join(f'{r.group} = {r.value}' for r in decided)}"
+            if decided
+            else ""
         )
+        needed = f"; about {best.n_needed} further draws would be needed" if best and best.n_needed else ""
+        budget = f"within the budget of {look.draws} draws"
+        reason = f"not decided at level {look.alpha:.2g} {budget}: {told}{needed}{others}"
         return Choice(verdict=Verdict.STOP, reason=reason)
 
 

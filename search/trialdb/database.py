@@ -223,6 +223,11 @@ class TrialDatabase:
             leases.claim(connection, lease, self.clock(), stale_after_s)
         return lease
 
+    def driver_state(self, sweep: str, *, stale_after_s: float = STALE_AFTER_S) -> str:
+        """Return "alive", "gone" or "none": how the driver of a sweep is, by its lease."""
+        with self.reading() as connection:
+            return leases.driver_state(connection, sweep, self.clock(), stale_after_s)
+
     def heartbeat(self, lease: Lease) -> None:
         """Say that the driver is alive; LeaseLostError if another one has taken over."""
         self.apply([], lease=lease)

@@ -61,6 +61,19 @@ def claim(connection: Connection, lease: Lease, now: datetime, stale_after_s: fl
         )
 
 
+def driver_state(connection: Connection, sweep: str, now: datetime, stale_after_s: float) -> str:
+    """Say whether a sweep's driver is "alive", "gone" (killed, or silent for too long), or "none"."""
+    held = connection.execute(
+        select(SWEEP.c.lease_pid, SWEEP.c.lease_token, SWEEP.c.lease_heartbeat).where(
+            SWEEP.c.id == sweep_id(connection, sweep)
+        )
+    ).one()
+    if held.lease_token is None:
+        return "none"
+    silent = now - held.lease_heartbeat > timedelta(seconds=stale_after_s)
+    return "gone" if silent or _gone(held.lease_token, held.lease_pid) else "alive"
+
+
 def renew(connection: Connection, lease: Lease, now: datetime) -> None:
     """Set the heartbeat; LeaseLostError if the sweep is another driver's by now."""
     renewed = connection.execute(

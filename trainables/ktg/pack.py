@@ -187,7 +187,7 @@ class KtgPack:
 
     @torch.no_grad()
     def _evaluate(self) -> Tensor:
-        """Return cross-entropy and error (per cent) of every node: [2, K, M]."""
+        """Return cross-entropy and number of wrong answers of every node: [2, K, M]."""
         found = []
         for running in self._stacks:
             scores = running.scores
@@ -200,7 +200,7 @@ class KtgPack:
         return torch.unflatten(by_node, 1, (len(self._trials), -1))
 
     def _score(self, stack: NetworkStack) -> Tensor:
-        """Return the mean cross-entropy and the error (per cent) of each slot: [2, N]."""
+        """Return the mean cross-entropy and the number of wrong answers of each slot: [2, N]."""
         network = stack.network(training=False)
         images, labels = self._data.eval_images, self._data.eval_labels
         sums = torch.zeros(2, len(stack.slots), dtype=self._dtype, device=self._device)
@@ -212,8 +212,8 @@ class KtgPack:
             answers = y.expand(len(stack.slots), -1)
             sums[0] += functional.cross_entropy(logits.transpose(1, 2), answers, reduction="none").sum(1)
             sums[1] += (logits.argmax(-1) != answers).sum(1)
-        sums[1] *= 100.0
-        return sums / len(labels)
+        sums[0] /= len(labels)
+        return sums
 
     def _report(self, trial: _Trial, table: Sequence[Sequence[float]], seconds: float) -> EpochReport:
         metrics: dict[str, float] = {}
@@ -221,6 +221,9 @@ class KtgPack:
             values = (row[node - 1] for row in table)
             names = (f"{node}/train_loss", f"{node}/val_loss", f"{node}/val_error")
             metrics.update(zip(names, values, strict=True))
+            # Whole numbers until here, exact in any float: equal counts give equal errors.
+            wrong = metrics[f"{node}/val_error"]
+            metrics[f"{node}/val_error"] = 100.0 * wrong / len(self._data.eval_labels)
         batches = self._data.batches
         metrics["seconds"] = seconds
         metrics["images_per_s"] = batches.iterations_per_epoch * batches.batch_size / max(seconds, 1e-9)

@@ -303,6 +303,7 @@ def test_whatever_stops_the_thread_reaches_the_driver(database, make, monkeypatc
 
 def test_the_drivers_own_error_goes_before_the_writers(database, make, monkeypatch, caplog):
     monkeypatch.setattr(database, "apply", lambda *_, **__: 1 / 0)
+    caplog.set_level("DEBUG")
     writer = Writer(database, "s")
     writer.submit(*operations(make, 1))
     with pytest.raises(LookupError, match="the driver's"), writer:
