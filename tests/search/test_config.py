@@ -118,3 +118,14 @@ def test_an_infinite_space_cannot_be_enumerated():
     data = changed(space=space, trainable={"kind": "constant"}, searcher={"kind": "enumeration"})
     with pytest.raises(UsageError, match="infinite"):
         parse_sweep(data, "test")
+
+
+def test_a_last_space_that_cannot_be_listed_is_refused():
+    huge = {**SWEEP["space"], "auxiliary": {"count": 4, "models": ["resnet8w4", "resnet8w8"]}}
+    with pytest.raises(UsageError, match=r"at most 1,000,000 can be listed"):
+        parse_sweep(changed(space=huge, searcher={"kind": "enumeration"}), "test")
+    with pytest.raises(UsageError, match=r"searcher.limit is 10,000,000"):
+        parse_sweep(changed(searcher={"kind": "refinement", "limit": 10_000_000}), "test")
+    # nothing left to refine, and still too large
+    fixed = [{"auxiliary models": ["resnet8w4", "resnet8w4"]}]
+    assert parse_sweep(changed(space={**SWEEP["space"], "restrictions": fixed}), "test")

@@ -406,3 +406,13 @@ def database_writer():
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_how_a_driver_is(database, clock):
+    assert database.driver_state("s") == "none"
+    lease = database.claim("s")
+    assert database.driver_state("s") == "alive"
+    clock.pass_s(3600)
+    assert database.driver_state("s") == "gone"  # silent for too long
+    database.release(lease)
+    assert database.driver_state("s") == "none"
