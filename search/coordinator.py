@@ -7,19 +7,18 @@ queue one by one, so that one bad member cannot fail its neighbours twice, and w
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import Enum
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from kdsearch.search.baselines import Baseline
 from kdsearch.search.config import SweepFile
-from kdsearch.search.searchers.base import Decision, Draw, Note, Outcome, Request, Searcher, Stage
+from kdsearch.search.logbook import Logbook
+from kdsearch.search.searchers.base import Outcome, Request, Searcher
+from kdsearch.search.trial_states import Job, LiveTrial, PastTrial, Tally
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.states import Role, TrialState
 from kdsearch.spaces import configuration_key
@@ -39,77 +38,21 @@ class Idle(Enum):
     DONE = "nothing is left"
 
 
-@dataclass(frozen=True, kw_only=True)
-class PastEpoch:
-    """An epoch that the database already knows."""
+def even_packs(shapes: Sequence[Sequence[int]], *, most: int, workers: int) -> list[list[int]]:
+    """Cut each shape's trials into packs of nearly equal size, at most `most` in one; larger packs first.
 
-    epoch: int
-    error: float
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class PastTrial:
-    """A trial that the database already knows, when a sweep is resumed."""
-
-    state: str
-    key: str
-    error: float | None
-    attempts: int
-    epochs: Sequence[PastEpoch] = ()  # of a trial that was cut off
-    checkpoint: Path | None = None
-    checkpoint_epoch: int = 0
-
-
-@dataclass
-class _Trial:
-    number: int
-    configuration: Mapping[str, Any]
-    seed: int
-    search: bool
-    attempt: int = 0  # the newest one
-    failures: int = 0  # attempts of this run that failed; an interrupt is no failure
-    checkpoint: Path | None = None
-    output: Path | None = None
-    needs: tuple[str, ...] = ()
-    best_error: float | None = None
-    best_epoch: int | None = None
-    last_epoch: int | None = None
-    last_error: float | None = None
-    seconds: float = 0.0
-
-    def count(self, epoch: int, error: float, seconds: float) -> None:
-        """Take one epoch in; the first one begins anew, whatever an earlier attempt came to."""
-        if epoch == 1:
-            self.best_error, self.best_epoch, self.seconds = None, None, 0.0
-        self.last_epoch, self.last_error = epoch, error
-        self.seconds += seconds
-        if isfinite(error) and (self.best_error is None or error < self.best_error):
-            self.best_error, self.best_epoch = error, epoch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A pack that is ready to run."""
-
-    id: int
-    shape: str
-    members: tuple[Member, ...]
-    outputs: Mapping[str, str]
-
-
-@dataclass
-class Tally:
-    """Counts for the progress display."""
-
-    finished: int = 0
-    diverged: int = 0
-    failed: int = 0
-    retried: int = 0
-    best_error: float | None = None
-    best_number: int | None = None
-    answered: int = 0  # trials that the database answered on a resume
-    by_space: dict[str, int] = field(default_factory=dict)
+    As many packs as there are workers, or a multiple of that, so that no worker idles while the last packs run.
+    """
+    counts = [-(-len(members) // most) for members in shapes]
+    while sum(counts) % workers:
+        largest = max(range(len(shapes)), key=lambda i: len(shapes[i]) / counts[i])
+        if len(shapes[largest]) <= counts[largest]:
+            break  # every trial has a pack of its own
+        counts[largest] += 1
+    packs = [
+        list(members[i::count]) for members, count in zip(shapes, counts, strict=True) for i in range(count)
+    ]
+    return sorted(packs, key=len, reverse=True)
 
 
 class Coordinator:
@@ -135,13 +78,13 @@ class Coordinator:
         self._kind = trainable_kind(sweep.trainable.kind)
         self._settings = sweep.trainable_settings()
         self._history = dict(history or {})
-        self._trials: dict[int, _Trial] = {}
+        self._trials: dict[int, LiveTrial] = {}
         self._packs: deque[list[int]] = deque()
         self._held: list[int] = []  # trials whose inputs are not ready
         self._running: dict[int, list[int]] = {}  # jobs handed out -> members that are still in them
         self._staged: dict[int, list[int]] = {}  # jobs handed out that have not begun
         self._jobs = 0
-        self._draws: list[Draw] = []  # answered by trials that are not in the database yet
+        self._logbook = Logbook(sweep.name, submit, clock)
         self._baselines: dict[str, Baseline] = {}
         self._teachers: dict[str, Path | None] = {}  # model -> weights; None: still training
         self._broken: dict[str, str] = {}  # model -> why there will be no teacher
@@ -254,7 +197,7 @@ class Coordinator:
     # -- trials in ----------------------------------------------------------------------------------------------------
 
     def _add_baseline(self, baseline: Baseline) -> None:
-        trial = _Trial(
+        trial = LiveTrial(
             number=baseline.number,
             configuration=baseline.configuration,
             seed=baseline.seed,
@@ -300,8 +243,8 @@ class Coordinator:
         self._record()
         return bool(requests) or len(held) > len(self._held)
 
-    def _add(self, request: Request) -> _Trial:
-        trial = _Trial(
+    def _add(self, request: Request) -> LiveTrial:
+        trial = LiveTrial(
             number=request.number,
             configuration=request.configuration,
             seed=derive_seed(self.sweep.seed, "trial", request.number),
@@ -311,7 +254,7 @@ class Coordinator:
         self._trials[trial.number] = trial
         return trial
 
-    def _row(self, trial: _Trial, orbit_size: int, design: str, probability: float | None) -> op.TrialRow:
+    def _row(self, trial: LiveTrial, orbit_size: int, design: str, probability: float | None) -> op.TrialRow:
         return op.TrialRow(
             number=trial.number,
             configuration=trial.configuration,
@@ -324,7 +267,7 @@ class Coordinator:
             inclusion_probability=probability,
         )
 
-    def _answered(self, trial: _Trial) -> bool:
+    def _answered(self, trial: LiveTrial) -> bool:
         """Take the trial's outcome from the database, on a resume, if it is there."""
         past = self._history.get(trial.number)
         if past is None:
@@ -338,11 +281,11 @@ class Coordinator:
             self._take_up(trial, past)
             return False
         self.tally.answered += 1
-        self._count(trial, past.state, past.error)
+        self.tally.count(trial.number, past.state, past.error)
         self._tell(trial.number, past.state, past.error)
         return True
 
-    def _take_up(self, trial: _Trial, past: PastTrial) -> None:
+    def _take_up(self, trial: LiveTrial, past: PastTrial) -> None:
         """Let a trial that was cut off go on behind the newest checkpoint that the database knows."""
         trial.attempt = past.attempts
         if past.checkpoint is None or not past.checkpoint.exists():
@@ -352,7 +295,7 @@ class Coordinator:
             if epoch.epoch <= past.checkpoint_epoch:
                 trial.count(epoch.epoch, epoch.error, epoch.seconds)
 
-    def _has_inputs(self, trial: _Trial) -> bool:
+    def _has_inputs(self, trial: LiveTrial) -> bool:
         """Whether the trial can run now; if not, it is held, or failed where its inputs will never come."""
         broken = [self._broken[model] for model in trial.needs if model in self._broken]
         if broken:
@@ -364,24 +307,12 @@ class Coordinator:
         return False
 
     def _packed(self, numbers: Sequence[int]) -> list[list[int]]:
-        """Group by shape, in packs of nearly equal size, larger ones first.
-
-        As many packs as can run at once, or a multiple of that, so that no worker idles while the last ones run.
-        """
+        """Group trials by shape and make packs of them."""
         shapes: dict[str, list[int]] = {}
         for number in numbers:
             shape = self._kind.shape(self._settings, self._trials[number].configuration)
             shapes.setdefault(shape, []).append(number)
-        counts = {shape: -(-len(members) // self.sweep.run.pack) for shape, members in shapes.items()}
-        while sum(counts.values()) % self._concurrency:
-            largest = max(shapes, key=lambda shape: len(shapes[shape]) / counts[shape])
-            if len(shapes[largest]) <= counts[largest]:
-                break  # every trial has a pack of its own
-            counts[largest] += 1
-        packs = [
-            members[i :: counts[shape]] for shape, members in shapes.items() for i in range(counts[shape])
-        ]
-        return sorted(packs, key=len, reverse=True)
+        return even_packs(list(shapes.values()), most=self.sweep.run.pack, workers=self._concurrency)
 
     # -- results out --------------------------------------------------------------------------------------------------
 
@@ -399,7 +330,7 @@ class Coordinator:
         shape = self._kind.shape(self._settings, members[0].configuration)
         return Job(id=job, shape=shape, members=members, outputs=outputs)
 
-    def _member(self, trial: _Trial) -> Member:
+    def _member(self, trial: LiveTrial) -> Member:
         return Member(
             number=trial.number,
             seed=trial.seed,
@@ -425,7 +356,7 @@ class Coordinator:
             return
         self._finish(trial, str(report.state), report.message)
 
-    def _finish(self, trial: _Trial, state: str, message: str) -> None:
+    def _finish(self, trial: LiveTrial, state: str, message: str) -> None:
         result = op.ResultRow(
             number=trial.number,
             attempt=trial.attempt,
@@ -443,12 +374,12 @@ class Coordinator:
         for path in self.checkpoints.glob(f"{trial.number}-*.pt"):
             path.unlink(missing_ok=True)
         if trial.search:
-            self._count(trial, state, trial.last_error)
+            self.tally.count(trial.number, state, trial.last_error)
             self._tell(trial.number, state, trial.last_error)
         elif trial.output is not None:
             self._on_baseline(trial, state, message)
 
-    def _on_baseline(self, trial: _Trial, state: str, message: str) -> None:
+    def _on_baseline(self, trial: LiveTrial, state: str, message: str) -> None:
         model = str(trial.configuration["model.1"])
         if state == "complete":
             self._teachers[model] = trial.output
@@ -467,52 +398,6 @@ class Coordinator:
         counted = error if complete and error is not None else self.sweep.statistics.diverged_error
         self.searcher.tell(number, Outcome(state=state, error=counted))
 
-    def _count(self, trial: _Trial, state: str, error: float | None) -> None:
-        self.tally.finished += 1
-        self.tally.diverged += state == "diverged"
-        self.tally.failed += state == "failed"
-        best = self.tally.best_error
-        if state == "complete" and error is not None and (best is None or error < best):
-            self.tally.best_error, self.tally.best_number = error, trial.number
-
     def _record(self) -> None:
-        """Write down what the searcher drew and decided; a draw waits until its trial is written."""
-        for record in self.searcher.drain():
-            match record:
-                case Draw():
-                    self._draws.append(record)
-                case Stage():
-                    self._submit(op.AddSpaces(self.sweep.name, (_space_row(record),)))
-                case Decision():
-                    self._event("decision", f"{record.space}:{record.look}", asdict(record))
-                case Note(text):
-                    self._event("note", text, {"text": text})
-        ready = tuple(
-            op.DrawRow(space=draw.space, draw=draw.draw, trial=draw.trial, fresh=draw.fresh)
-            for draw in self._draws
-            if draw.trial in self._trials
-        )
-        if ready:
-            self._submit(op.AddDraws(self.sweep.name, ready))
-            self._draws = [draw for draw in self._draws if draw.trial not in self._trials]
-
-    def _event(self, kind: str, name: str, data: Mapping[str, Any]) -> None:
-        """Append an event; `name` makes it the same event when a resume comes upon it again."""
-        key = hashlib.sha256(f"{self.sweep.name}\x1f{kind}\x1f{name}".encode()).hexdigest()[:32]
-        row = op.EventRow(kind=kind, at=self._clock(), data=data, key=key)
-        self._submit(op.AddEvents(self.sweep.name, (row,)))
-
-
-def _space_row(stage: Stage) -> op.SpaceRow:
-    space = stage.space
-    return op.SpaceRow(
-        name=space.name or "A",
-        specification=space.to_spec(),
-        hash=space.hash,
-        counts=asdict(space.counts()),
-        parent=stage.parent,
-        restriction=None if space.restriction is None else str(space.restriction),
-        restriction_data=None if space.restriction is None else space.restriction.to_dict(),
-        exhaustive=stage.exhaustive,
-        repeats=stage.repeats,
-    )
+        """Write down what the searcher drew and decided."""
+        self._logbook.write(self.searcher.drain(), self._trials)

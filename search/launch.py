@@ -21,11 +21,12 @@ from typing import Any, cast
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search.baselines import baselines_for
 from kdsearch.search.config import SweepFile, parse_sweep
-from kdsearch.search.coordinator import Coordinator, PastEpoch, PastTrial
+from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.progress import Display
 from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
 from kdsearch.search.searchers import Chooser, make_searcher
 from kdsearch.search.searchers.policies import Look
+from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.places import parse_url, sqlite_path

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from kdsearch.search.coordinator import Coordinator, Idle, Job
+from kdsearch.search.coordinator import Coordinator, Idle
+from kdsearch.search.trial_states import Job
 from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.protocol import EpochReport, MemberState
 

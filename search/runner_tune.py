@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from ray import tune
 from ray.tune.search import Searcher
 
-from kdsearch.search.coordinator import Coordinator, Idle, Job
+from kdsearch.search.coordinator import Coordinator, Idle
 from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports, shortened
+from kdsearch.search.trial_states import Job
 from kdsearch.trainables.ray_adapter import PackTrainable
 
 T = TypeVar("T")

@@ -6,8 +6,9 @@ import pytest
 
 from kdsearch.search.baselines import Baseline, baselines_for
 from kdsearch.search.config import load_sweep, parse_sweep
-from kdsearch.search.coordinator import Coordinator, Idle, PastEpoch, PastTrial
+from kdsearch.search.coordinator import Coordinator, Idle
 from kdsearch.search.searchers import make_searcher
+from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import operations as op
 from kdsearch.spaces import configuration_key
 from kdsearch.spaces.errors import KdsearchError
@@ -164,7 +165,7 @@ def test_draws_are_written_after_their_trials(clock, tmp_path):
         if isinstance(operation, op.AddDraws):
             assert {row.trial for row in operation.rows} <= known
             assert {row.space for row in operation.rows} <= spaces
-    assert driver.coordinator._draws == []
+    assert driver.coordinator._logbook.draws == []
 
 
 def history_of(operations, *, upto):

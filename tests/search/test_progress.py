@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from kdsearch.search.coordinator import Tally
 from kdsearch.search.progress import LineDisplay, LiveDisplay, Watch, clock_text
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
+from kdsearch.search.trial_states import Tally
 
 
 class Sweep:

@@ -1,0 +1,93 @@
+"""What the driver knows of trials: those of this run, and those that the database brings back on a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from kdsearch.trainables.protocol import Member
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastEpoch:
+    """An epoch that the database already knows."""
+
+    epoch: int
+    error: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastTrial:
+    """A trial that the database already knows, when a sweep is resumed."""
+
+    state: str
+    key: str
+    error: float | None
+    attempts: int
+    epochs: Sequence[PastEpoch] = ()  # of a trial that was cut off
+    checkpoint: Path | None = None
+    checkpoint_epoch: int = 0
+
+
+@dataclass
+class LiveTrial:
+    """A trial of this run: what it is, and how far it has come."""
+
+    number: int
+    configuration: Mapping[str, Any]
+    seed: int
+    search: bool
+    attempt: int = 0  # the newest one
+    failures: int = 0  # attempts of this run that failed; an interrupt is no failure
+    checkpoint: Path | None = None
+    output: Path | None = None
+    needs: tuple[str, ...] = ()
+    best_error: float | None = None
+    best_epoch: int | None = None
+    last_epoch: int | None = None
+    last_error: float | None = None
+    seconds: float = 0.0
+
+    def count(self, epoch: int, error: float, seconds: float) -> None:
+        """Take one epoch in; the first one begins anew, whatever an earlier attempt came to."""
+        if epoch == 1:
+            self.best_error, self.best_epoch, self.seconds = None, None, 0.0
+        self.last_epoch, self.last_error = epoch, error
+        self.seconds += seconds
+        if isfinite(error) and (self.best_error is None or error < self.best_error):
+            self.best_error, self.best_epoch = error, epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A pack that is ready to run."""
+
+    id: int
+    shape: str
+    members: tuple[Member, ...]
+    outputs: Mapping[str, str]
+
+
+@dataclass
+class Tally:
+    """Counts for the progress display."""
+
+    finished: int = 0
+    diverged: int = 0
+    failed: int = 0
+    retried: int = 0
+    best_error: float | None = None
+    best_number: int | None = None
+    answered: int = 0  # trials that the database answered on a resume
+
+    def count(self, number: int, state: str, error: float | None) -> None:
+        """Take one finished trial in."""
+        self.finished += 1
+        self.diverged += state == "diverged"
+        self.failed += state == "failed"
+        if state == "complete" and error is not None and (self.best_error is None or error < self.best_error):
+            self.best_error, self.best_number = error, number
