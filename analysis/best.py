@@ -6,6 +6,7 @@ many is lucky as well as good. Validation errors of chosen configurations are op
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from kdsearch.analysis.record import SweepRecord
 from kdsearch.spaces import Graph
 
 SHOWN = 3
+_EQUAL = 1e-9  # per cent: two means of the same errors
 _MODEL = "model.1"
 _VALIDATION_ERROR = "val_error"
 
@@ -44,7 +46,7 @@ class Trainings:
     @property
     def mean(self) -> float:
         """Mean error."""
-        return float(np.mean(self.errors))
+        return math.fsum(self.errors) / self.n  # in whatever order: equal errors have equal means
 
     @property
     def spread(self) -> float | None:
@@ -78,6 +80,16 @@ class BestConfiguration:
     all_through: Trainings | None  # the same graph with every edge through, if it was trained too
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Configurations by the mean error over their trainings, and how far that tells them apart."""
+
+    top: tuple[BestConfiguration, ...]
+    ranked: int  # configurations that were compared
+    standard_error: float | None  # of a mean, from the spread within all of them; None without repetitions
+    close: int  # further configurations whose mean is at most this far above the lowest, or equal to it
+
+
 def baselines(trials: pd.DataFrame) -> tuple[Baseline, ...]:
     """Complete pre-trainings by model, in the order of their numbers."""
     if _MODEL not in trials:
@@ -89,25 +101,28 @@ def baselines(trials: pd.DataFrame) -> tuple[Baseline, ...]:
     )
 
 
-def best_configurations(
+def ranking(
     record: SweepRecord, trials: pd.DataFrame, parameters: Sequence[str], populations: Sequence[Population]
-) -> tuple[BestConfiguration, ...]:
-    """The best few configurations of the last space that has complete trials, else of all trials of the search."""
+) -> Ranking:
+    """Rank the configurations of the last space that has complete trials, else of all trials of the search.
+
+    By the mean error over trainings; among equals by the best single training, then by the lowest trial number.
+    """
     searched = trials[(trials["role"] == SEARCH) & trials["error"].notna()]
     searched = searched[searched["state"] != "stopped"]
     home, candidates, needed = _candidates(searched, populations)
     if not (candidates["state"] == COMPLETE).any():
-        return ()
+        return Ranking(top=(), ranked=0, standard_error=None, close=0)
     by_key = _by_configuration(candidates, parameters)
     needed = min(needed, max(part.n for _, part in by_key.values()))
     ranked = sorted(
         ((config, part) for config, part in by_key.values() if part.n >= needed),
-        key=lambda pair: (pair[1].mean, pair[1].numbers[0]),
+        key=lambda pair: (pair[1].mean, pair[1].best[1], min(pair[1].numbers)),
     )
     everything = _by_configuration(searched, parameters)
     target = _target(record, home)
     alone = {one.model: one.trainings.mean for one in baselines(trials)}
-    return tuple(
+    top = tuple(
         BestConfiguration(
             rank=rank,
             space=home,
@@ -119,6 +134,18 @@ def best_configurations(
         )
         for rank, (config, part) in enumerate(ranked[:SHOWN], start=1)
     )
+    trained = [part for _, part in ranked]
+    error = _standard_error(trained)
+    limit = trained[0].mean + (error or 0.0) + _EQUAL
+    close = sum(part.mean <= limit for part in trained[1:])
+    return Ranking(top=top, ranked=len(ranked), standard_error=error, close=close)
+
+
+def _standard_error(trained: Sequence[Trainings]) -> float | None:
+    """Of the first one's mean, by the variance within all of them: that of its own few trainings says little."""
+    squares = math.fsum((part.n - 1) * part.spread**2 for part in trained if part.spread is not None)
+    freedom = sum(part.n - 1 for part in trained)
+    return math.sqrt(squares / freedom / trained[0].n) if freedom else None
 
 
 def _candidates(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pandas as pd
 
 from kdsearch.analysis.best import BestConfiguration
 from kdsearch.analysis.figure_style import Drawing, figure_style, finish
 from kdsearch.analysis.frames import curve_table
-from kdsearch.analysis.graph_drawing import draw_graph, draw_lineage
+from kdsearch.analysis.graph_drawing import draw_graph
 from kdsearch.analysis.plots import plot_conditions, plot_curves, plot_edfs, plot_history, plot_lowest
-from kdsearch.analysis.results import SpaceResult, SweepResult
+from kdsearch.analysis.results import SweepResult, best_and_median
+from kdsearch.analysis.space_drawing import draw_lineage
 from kdsearch.analysis.wording import count, percent
 from kdsearch.spaces import KtgSpace
 
@@ -107,8 +107,8 @@ def _graph(best: BestConfiguration, prefix: str) -> Drawing | None:
 
 def _curves(result: SweepResult, prefix: str) -> Drawing | None:
     panels = [panel for panel in (_best_panel(result), _space_panel(result)) if panel[1]]
-    if not panels:
-        return None
+    if not any(len(rows) > 1 for _, lines in panels for _, rows, _ in lines):
+        return None  # a single epoch is no curve
     return finish(
         plot_curves(panels), f"{prefix}curves", "Validation error by epoch of the best and of median trials."
     )
@@ -142,14 +142,6 @@ def _space_panel(result: SweepResult) -> tuple[str, list[Line]]:
             if len(part):
                 lines.append((f"{space.name}, {word}", part, colour))
     return "target: best and median trials", lines
-
-
-def best_and_median(space: SpaceResult) -> tuple[int, int]:
-    """Trial numbers with the lowest error and with the median error over draws (the lower one of two)."""
-    drawn = space.population
-    order = np.argsort(drawn.errors, kind="stable")
-    share = np.cumsum(drawn.weights[order]) / drawn.n
-    return int(drawn.numbers[order[0]]), int(drawn.numbers[order[int((share >= 0.5).argmax())]])  # noqa: PLR2004
 
 
 def _history(result: SweepResult, prefix: str) -> Drawing | None:

@@ -1,4 +1,4 @@
-"""Knowledge transfer graphs as figures, in the manner of the paper's Fig. 5 and the left half of its Fig. 1.
+"""Knowledge transfer graphs as figures, in the manner of the paper's Fig. 5.
 
 Cutoff edges are not drawn. Gates are told apart by line style and colour, the target stands in the middle in red, the
 label is the rounded box on top, and two edges between the same nodes bend apart so that both are seen.
@@ -29,7 +29,7 @@ from kdsearch.analysis.figure_style import (
     Dashes,
     new_figure,
 )
-from kdsearch.spaces import Gate, Graph, KtgSpace
+from kdsearch.spaces import Gate, Graph
 
 Source = str | int  # "label" or a node's number, counted from 1 (the target)
 Point = tuple[float, float]
@@ -55,9 +55,7 @@ _SAMPLES = 401  # points at which a curve is tried when it is cut off
 _PLANAR = 2  # up to so many auxiliary nodes no edges cross
 _MARGIN = _NODE_RADIUS + 0.1
 _LONGEST_MODEL = 11
-_LINEAGE_COLUMNS = 4
-_SMALL = 0.8  # size of text where several graphs stand side by side
-_MODELS = "auxiliary models"
+_FILLED = 0.94  # of a circle's width that text may take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +121,7 @@ def draw_graph(
     gates = sorted({edge.gate for edge in graph.edges()}, key=list(GATE_STYLES).index)
     if legend and gates:
         figure.legend(handles=gate_legend(gates), loc="outside lower center", ncols=1, handlelength=3.6)
+    fit_nodes(figure)
     return figure
 
 
@@ -152,7 +151,7 @@ def draw_graph_on(
         )
         for edge in graph.edges()
     ]
-    _draw(axes, nodes, edges, title)
+    draw_on(axes, nodes, edges, title)
 
 
 def gate_legend(gates: Sequence[Gate]) -> list[Line2D]:
@@ -163,29 +162,23 @@ def gate_legend(gates: Sequence[Gate]) -> list[Line2D]:
     ]
 
 
-def draw_lineage(spaces: Sequence[KtgSpace], captions: Sequence[str]) -> Figure:
-    """The spaces of a refinement side by side (left half of Fig. 1); what a space fixes is red, the rest is open.
-
-    `captions`: one line for each space, below its letter. Call inside `figure_style`.
-    """
-    columns = min(len(spaces), _LINEAGE_COLUMNS)
-    rows = -(-len(spaces) // columns)
-    figure = new_figure(max(2.1 * columns, 4.2), 2.45 * rows + 0.35)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid[len(spaces) :]:
-        axes.axis("off")
-    for axes, space, caption in zip(grid, spaces, captions, strict=False):
-        _draw_space(axes, space, caption)
-    figure.legend(
-        handles=[
-            Line2D([], [], color=MUTED, linewidth=1.2, alpha=0.6, label="open"),
-            Line2D([], [], color=TARGET, linewidth=2.2, label="fixed (the line tells the gate)"),
-        ],
-        loc="outside lower center",
-        ncols=2,
-        handlelength=3,
-    )
-    return figure
+def fit_nodes(figure: Figure) -> None:
+    """Shrink texts that are wider than the circle of their node; lays the figure out once."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        to_data = axes.transData.inverted()
+        circles = [patch for patch in axes.patches if isinstance(patch, Circle)]
+        for text in axes.texts:
+            home = next(
+                (one for one in circles if math.dist(one.center, text.get_position()) < one.radius), None
+            )
+            if home is None:
+                continue
+            box = text.get_window_extent().transformed(to_data)
+            reach = max(abs(box.y0 - home.center[1]), abs(box.y1 - home.center[1]))
+            chord = 2 * math.sqrt(max(home.radius**2 - reach**2, (0.5 * home.radius) ** 2))
+            if box.width > _FILLED * chord:
+                text.set_fontsize(float(text.get_fontsize()) * _FILLED * chord / box.width)
 
 
 def short_model(name: str) -> str:
@@ -193,52 +186,10 @@ def short_model(name: str) -> str:
     return name if len(name) <= _LONGEST_MODEL else name[: _LONGEST_MODEL - 1] + "…"
 
 
-def _draw_space(axes: Axes, space: KtgSpace, caption: str) -> None:
-    spec = space.to_spec()
-    count = int(spec["auxiliary"]["count"])
-    fixed: dict[str, tuple[str, ...]] = {r.group: r.values for r in space.restrictions if r.mode == "equals"}
-    models = fixed.get(_MODELS)
-    nodes = {1: NodeLook(lines=("target",), outline=INK)}
-    for i in range(count):
-        nodes[2 + i] = NodeLook(
-            lines=(short_model(models[i]) if models else "any",),
-            outline=TARGET if models else MUTED,
-            width=2.2 if models else 1.2,
-        )
-    edges = [
-        _space_edge(source, target, fixed.get(edge_group(source, target)))
-        for target in range(1, count + 2)
-        for source in ("label", *range(1, count + 2))
-        if source != target
-    ]
-    _draw(axes, nodes, [edge for edge in edges if edge is not None], space.name or "", size=_SMALL)
-    axes.text(0.5, 0.0, caption, transform=axes.transAxes, ha="center", va="top", fontsize=9, color=MUTED)
-
-
-def edge_group(source: Source, target: int) -> str:
-    """The group of conditions that an edge belongs to."""
-    kinds = ["label" if source == "label" else "target" if source == 1 else "auxiliary"]
-    kinds.append("target" if target == 1 else "auxiliary")
-    return "->".join(kinds)
-
-
-def _space_edge(source: Source, target: int, values: tuple[str, ...] | None) -> EdgeLook | None:
-    """An open edge in grey, a fixed one in red; None where it is fixed to cutoff.
-
-    Which auxiliary node gets which of several fixed gates is a matter of symmetry: the first gets the first.
-    """
-    if values is None:
-        return EdgeLook(source=source, target=target, colour=MUTED, width=1.0, alpha=0.55)
-    auxiliary = target if target > 1 else 2 if source == "label" else int(source)
-    gate = Gate(values[min(auxiliary - 2, len(values) - 1)])
-    if gate is Gate.CUTOFF:
-        return None
-    return EdgeLook(source=source, target=target, colour=TARGET, dashes=GATE_STYLES[gate][1], width=2.2)
-
-
-def _draw(
+def draw_on(
     axes: Axes, nodes: Mapping[int, NodeLook], edges: Sequence[EdgeLook], title: str, size: float = 1.0
 ) -> None:
+    """Draw nodes (1 is the target) and edges around the label; texts are `size` times as large as usual."""
     places = positions(len(nodes) - 1)
     present = {(edge.source, edge.target) for edge in edges}
     for edge in edges:

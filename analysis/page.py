@@ -18,6 +18,7 @@ from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.figure_style import Drawing, inline_svg
 from kdsearch.analysis.frames import COMPLETE, UNLUCKY
 from kdsearch.analysis.results import SpaceResult, SweepResult
+from kdsearch.analysis.tables import curves_whole
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MESSAGES = 12  # messages of diverged and failed trials that the page shows
@@ -92,6 +93,8 @@ def render(
         "count",
         "plural",
         "duration",
+        "heading",
+        "needed",
         "moment",
         "listed",
         "arrow",
@@ -99,13 +102,21 @@ def render(
     ):
         environment.filters[name] = getattr(wording, name)
     environment.filters["number"] = _number
-    environment.globals.update(figure=_figure, scale=_scale, first_group=_first_group, reached=story.reached)
+    environment.globals.update(
+        figure=_figure,
+        scale=_scale,
+        first_group=_first_group,
+        reached=story.reached,
+        told_apart=story.told_apart,
+        drawn_conditions=story.drawn_conditions,
+    )
     return environment.get_template("report.html.j2").render(
         views=views,
         title=_title(results),
         comparison=comparison,
         comparisons=_comparisons(results),
         compared=story.compared(list(results)),
+        curves_whole=curves_whole(results),
     )
 
 

@@ -32,8 +32,11 @@ from kdsearch.analysis.results import LowestError, SpaceResult
 _WIDTH = 7.6
 _REACH = 2.0
 _COLOURS = 6
+_INSIDE = 6  # conditions whose legend fits into a panel
+_LEGEND_WIDTH = 26  # letters of a condition that fit there
+_LEGEND_LINE = 0.16  # inches
 _LOG_FROM = 8  # curves whose values span such a factor get a logarithmic axis
-_FIRST_READ = 4  # draws from which on the lowest error must be on the page
+_FIRST_READ = 4  # draws from which on the whole band must be on the page; the mean is from the first
 _ERROR_AXIS = "validation error (%)"
 _SHARE_AXIS = "share of draws with a lower error"
 
@@ -117,27 +120,32 @@ def plot_conditions(result: SpaceResult) -> Figure:
     groups = list(result.labels)
     columns = 2 if len(groups) > 1 else 1
     rows = math.ceil(len(groups) / columns)
-    figure = new_figure(_WIDTH, 2.75 * rows + 0.2)
+    lines = [[row.value for row in result.outstanding(group)] for group in groups]
+    below = any(len(one) > _INSIDE or max(map(len, one), default=0) > _LEGEND_WIDTH for one in lines)
+    height = 2.75 + (_LEGEND_LINE * max(map(len, lines)) + 0.2 if below else 0.0)
+    figure = new_figure(_WIDTH, height * rows + 0.2)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     drawn = result.population
     whole = edf(drawn.errors, drawn.weights)
     low, high = _error_range([whole])
     for axes, group in zip(panels, groups, strict=False):
-        _plot_group(axes, result, group, (low, high))
+        _plot_group(axes, result, group, (low, high), below=below)
         axes.set_xlim(low, high)
         axes.set_ylim(0, 1.01)
     for axes in panels[len(groups) :]:
         axes.remove()
-    for axes in panels[max(0, len(groups) - columns) : len(groups)]:
+    for axes in panels[0 if below else max(0, len(groups) - columns) : len(groups)]:
         axes.tick_params(labelbottom=True)  # nothing may stand below it
     figure.supxlabel(_ERROR_AXIS, fontsize=10)
     figure.supylabel(_SHARE_AXIS, fontsize=10)
     return figure
 
 
-def _plot_group(axes: Axes, result: SpaceResult, group: str, limits: tuple[float, float]) -> None:
+def _plot_group(
+    axes: Axes, result: SpaceResult, group: str, limits: tuple[float, float], *, below: bool
+) -> None:
     drawn, labels = result.population, np.array(result.labels[group], dtype=np.str_)
-    rows = [row for row in result.conditions if row.group == group and row.n]
+    rows = result.outstanding(group)
     colours = [PALETTE[f"series-{1 + i % _COLOURS}"] for i in range(len(rows))]
     for i, (row, colour) in enumerate(zip(rows, colours, strict=True)):
         mask = labels == row.value
@@ -153,7 +161,8 @@ def _plot_group(axes: Axes, result: SpaceResult, group: str, limits: tuple[float
     plain_axes(axes)
     axes.set_title(group.replace("->", " → "))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend(loc="lower right", fontsize=7.5, handlelength=2.4, labelspacing=0.25, borderpad=0.1)
+    where = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.1)} if below else {"loc": "lower right"}
+    axes.legend(**where, fontsize=7.5, handlelength=2.4, labelspacing=0.25, borderpad=0.1)
 
 
 def plot_lowest(lowest: Sequence[LowestError], labels: Sequence[str]) -> Figure:
@@ -173,8 +182,8 @@ def plot_lowest(lowest: Sequence[LowestError], labels: Sequence[str]) -> Figure:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlim(1, max(shown, 2))
-    if shown > 2 * _FIRST_READ:  # before, a single diverged draw may dominate
-        top = max(float((one.mean + one.spread)[_FIRST_READ - 1]) for one in lowest)
+    if shown > 2 * _FIRST_READ:  # before, bands may be cut: a single diverged draw makes them wide
+        top = max(float(max(one.mean[0], (one.mean + one.spread)[_FIRST_READ - 1])) for one in lowest)
         bottom = min(one.best for one in lowest)
         if top > bottom:
             axes.set_ylim(max(0.0, bottom - 0.08 * (top - bottom)), top + 0.05 * (top - bottom))

@@ -11,7 +11,7 @@ import errno
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class ReportFiles:
 
     folder: Path
     page: Path  # report.html
-    tables: tuple[Path, ...]  # trials.csv, draws.csv, edf.csv, auc.csv, lowest.csv
+    tables: tuple[Path, ...]  # trials.csv, draws.csv, edf.csv, auc.csv, lowest.csv, curves.csv
     lineage: Path
     figures: tuple[Path, ...]  # figures/*.svg and figures/*.png
 
@@ -99,7 +99,25 @@ def _all(figures: Sequence[Mapping[str, Drawing]], comparison: Drawing | None) -
 
 
 def _write(contents: Mapping[str, bytes], out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+    with _folder(out):
+        _write_into(contents, out)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Make a folder with those above it; where what is done in it fails, the empty ones that were made go again."""
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):  # not made, or no longer empty
+                folder.rmdir()
+        raise
+
+
+def _write_into(contents: Mapping[str, bytes], out: Path) -> None:
     # Inside the folder, so that moving is a rename on one file system.
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=out))
     try:

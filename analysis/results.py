@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from kdsearch.analysis.auc import auc
-from kdsearch.analysis.best import Baseline, BestConfiguration, baselines, best_configurations
+from kdsearch.analysis.best import Baseline, BestConfiguration, Ranking, baselines, ranking
 from kdsearch.analysis.best_of_n import expected_best
 from kdsearch.analysis.conditions import ConditionRow, condition_table
 from kdsearch.analysis.confirmation import Confirmation, confirmation
 from kdsearch.analysis.edf import Band, Edf, edf, edf_band
 from kdsearch.analysis.frames import (
+    COMPLETE,
     SEARCH,
     Floats,
     Population,
@@ -28,6 +29,7 @@ from kdsearch.analysis.intervals import Interval, auc_interval
 from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
 from kdsearch.spaces import DesignSpace, space_from_spec
 
+FIGURE_CONDITIONS = 8  # conditions of a group that one figure can hold
 _SAME = 1e-9  # per cent: two AUCs of the same trials
 
 
@@ -78,6 +80,22 @@ class SpaceResult:
         made = self.decision
         return made is not None and (made.group, made.value) == (row.group, row.value)
 
+    def outstanding(self, group: str) -> tuple[ConditionRow, ...]:
+        """The conditions of a group that a figure shows, in their order: all of a few, else the best and the worst.
+
+        The condition that was fixed is always one of them. Conditions without draws are not counted.
+        """
+        rows = [row for row in self.conditions if row.group == group and row.n]
+        if len(rows) <= FIGURE_CONDITIONS:
+            return tuple(rows)
+        ranked = sorted(rows, key=lambda row: -(row.auc or 0.0))
+        half = FIGURE_CONDITIONS // 2
+        shown = ranked[:half] + ranked[-half:]
+        fixed = [row for row in ranked[half:-half] if self.chosen(row)]
+        if fixed:
+            shown[half:] = [*fixed, *shown[half + len(fixed) :]]
+        return tuple(row for row in rows if row in shown)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SweepResult:
@@ -88,8 +106,22 @@ class SweepResult:
     parameters: tuple[str, ...]
     spaces: tuple[SpaceResult, ...]
     baselines: tuple[Baseline, ...]
-    best: tuple[BestConfiguration, ...]
+    ranking: Ranking
     lowest: tuple[LowestError, ...]  # for the first and the last space
+
+    @property
+    def best(self) -> tuple[BestConfiguration, ...]:
+        """The best few configurations."""
+        return self.ranking.top
+
+    @property
+    def lowest_single(self) -> tuple[int, float] | None:
+        """Trial and error of the best training of the search; the lowest number among equals."""
+        done = self.searched[self.searched["state"] == COMPLETE].dropna(subset="error")
+        if done.empty:
+            return None
+        error = float(done["error"].min())
+        return int(done.loc[done["error"] == error, "number"].min()), error
 
     @property
     def searched(self) -> pd.DataFrame:
@@ -117,7 +149,7 @@ def analyse(record: SweepRecord) -> SweepResult:
         parameters=parameters,
         spaces=tuple(spaces),
         baselines=baselines(trials),
-        best=best_configurations(record, trials, parameters, [space.population for space in spaces]),
+        ranking=ranking(record, trials, parameters, [space.population for space in spaces]),
         lowest=tuple(_lowest(space) for space in ends),
     )
 
@@ -259,3 +291,18 @@ def _lowest(result: SpaceResult) -> LowestError:
     drawn = result.population
     mean, spread = expected_best(drawn.errors, drawn.weights)
     return LowestError(space=result.name, mean=mean, spread=spread, best=float(drawn.errors.min()))
+
+
+def best_and_median(space: SpaceResult) -> tuple[int, int]:
+    """Trial numbers with the lowest error and with the median error over draws (the lower one of two)."""
+    drawn = space.population
+    order = np.argsort(drawn.errors, kind="stable")
+    share = np.cumsum(drawn.weights[order]) / drawn.n
+    return int(drawn.numbers[order[0]]), int(drawn.numbers[order[int((share >= 0.5).argmax())]])  # noqa: PLR2004
+
+
+def shown_trials(result: SweepResult) -> tuple[int, ...]:
+    """Trials whose learning curves or node accuracies the page shows, by number."""
+    ends = [*result.estimated[:1], *result.estimated[-1:]]
+    shown = {number for space in ends for number in best_and_median(space)}
+    return tuple(sorted(shown.union(*(best.trainings.numbers for best in result.best))))

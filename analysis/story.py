@@ -12,11 +12,13 @@ from kdsearch.analysis.confirmation import Confirmation
 from kdsearch.analysis.frames import UNLUCKY, Population
 from kdsearch.analysis.record import DecisionRecord
 from kdsearch.analysis.results import SpaceResult, SweepResult
-from kdsearch.analysis.wording import arrow, count, interval, listed, p_value, percent, plural
+from kdsearch.analysis.wording import about, arrow, count, interval, listed, p_value, percent, plural
 
 _LARGEST_DENOMINATOR = 12
+_BEST_AUC = "best-auc"
+_TESTING = ("significant",)  # policies that ask for a p below their level
 _POLICIES = {
-    "best-auc": "the policy takes the single best condition of all groups",
+    _BEST_AUC: "the policy takes the single best condition of all groups, decided or not",
     "significant": "the policy fixes only what the comparison with the rest of the space decides",
     "interactive": "a person chose from the table",
 }
@@ -85,21 +87,84 @@ def _within(space: SpaceResult) -> Markup:
 def _best_sentence(result: SweepResult) -> Markup:
     if not result.best:
         return Markup("")
-    best = result.best[0]
-    sentence = Markup(" The best {} has a validation error of <b>{} %</b>{}").format(
-        thing(result, 1), percent(best.trainings.mean), _trainings(best)
+    best, ranked = result.best[0], result.ranking.ranked
+    home = f" of {best.space}" if best.space else ""
+    things = plural(ranked, thing(result, 1), thing(result))
+    sentence = Markup(" The best of {}{} has a validation error of <b>{} %</b>{}{}.").format(
+        things, home, percent(best.trainings.mean), _trainings(best), _optimism(result)
     )
-    alone = next((b for b in result.baselines if best.graph and b.model == best.graph.models[0]), None)
-    if alone is None:
-        return sentence + "."
-    return sentence + Markup("; its target, {}, reaches {} % when it learns from the labels alone.").format(
-        alone.model, percent(alone.trainings.mean)
-    )
+    if result.lowest_single is not None and (
+        best.trainings.n > 1 or result.lowest_single != best.trainings.best
+    ):
+        number, error = result.lowest_single
+        sentence += Markup(" The lowest single training of the search is {} % (trial {}).").format(
+            percent(error), number
+        )
+    if result.ranking.close:
+        sentence += Markup(" {} cannot be told apart from the best.").format(
+            plural(result.ranking.close, f"other {thing(result, 1)}", f"other {thing(result)}")
+        )
+    return sentence + _against_labels(result, best)
+
+
+def _optimism(result: SweepResult) -> str:
+    return ", chosen on these very errors" if result.ranking.ranked > 1 else ""
 
 
 def _trainings(best: BestConfiguration) -> str:
     n, spread = best.trainings.n, best.trainings.spread
-    return f" (mean of {n} trainings, ± {percent(spread)})" if spread is not None else ""
+    if spread is None:
+        return ""
+    return f" (mean of {n} trainings; ± {percent(spread)}, their standard deviation)"
+
+
+def _against_labels(result: SweepResult, best: BestConfiguration) -> Markup:
+    """What the target reaches alone, beside the median: the best of many against one training is no fair match."""
+    alone = next((b for b in result.baselines if best.graph and b.model == best.graph.models[0]), None)
+    if alone is None:
+        return Markup("")
+    one = alone.trainings.n == 1
+    sentence = Markup(" Its target, {}, reaches {} % when it learns from the labels alone ({})").format(
+        alone.model,
+        percent(alone.trainings.mean),
+        "a single training, not the best of many" if one else f"mean of {alone.trainings.n} trainings",
+    )
+    if not result.estimated or result.estimated[-1].curve is None:
+        return sentence + "."
+    last = result.estimated[-1]
+    median = last.curve.quantile(0.5) if last.curve is not None else None
+    return sentence + Markup("; the median draw of {} has {} %.").format(last.name, percent(median))
+
+
+def told_apart(result: SweepResult) -> str:
+    """How many configurations the ranking cannot tell from the first one; nothing where it can."""
+    ranking = result.ranking
+    if not ranking.close:
+        return ""
+    others = plural(ranking.close, f"other {thing(result, 1)}", f"other {thing(result)}")
+    if ranking.standard_error is None:
+        return f"{others} {'has' if ranking.close == 1 else 'have'} the same error as the first: a tie."
+    n = result.best[0].trainings.n
+    return (
+        f"{others} cannot be told apart from the first: within one standard error of its mean "
+        f"({percent(ranking.standard_error)} points for {plural(n, 'training')}, by the spread among the "
+        f"trainings of all {ranking.ranked:,}), or equal to it. The order among them is luck as much as merit."
+    )
+
+
+def drawn_conditions(space: SpaceResult) -> str:
+    """Which conditions the figure of a space leaves out; nothing where it shows all."""
+    groups = {
+        group: [row for row in space.conditions if row.group == group and row.n] for group in space.labels
+    }
+    cut = [
+        f"{len(space.outstanding(group))} of {len(rows)} of {arrow(group)}"
+        for group, rows in groups.items()
+        if len(space.outstanding(group)) < len(rows)
+    ]
+    if not cut:
+        return ""
+    return f"Not all conditions are drawn: {listed(cut)}, the best and the worst by AUC, and the fixed one."
 
 
 def chapter(result: SweepResult, space: SpaceResult) -> list[Markup]:
@@ -145,18 +210,30 @@ def _drawn(result: SweepResult, space: SpaceResult) -> Markup:
         return Markup("{}").format(drawn.refused)
     if not drawn.n:
         return Markup("No draw from {} has an outcome yet.").format(space.name)
-    reused = drawn.n - int(drawn.fresh.sum())
     return Markup("{}{}, answered by {}{}, {} an AUC of <b>{}</b>{}.{}{}").format(
         _whole(result, space),
         plural(drawn.n, "draw" if space.record.exhaustive else "random draw"),
         plural(len(drawn.numbers), "trial"),
-        f" ({reused:,} reused from {space.record.parent})" if reused else "",
+        _reused(result, space),
         "has" if drawn.n == 1 else "have",
         percent(space.auc),
         _within(space),
         _unlucky(result, drawn),
         _waiting(drawn),
     )
+
+
+def _reused(result: SweepResult, space: SpaceResult) -> str:
+    """How many draws were answered by how many trials of ancestors."""
+    drawn = space.population
+    draws, trials = drawn.n - int(drawn.fresh.sum()), int((drawn.weights > drawn.fresh).sum())
+    if not draws:
+        return ""
+    first = space.record.parent in (None, result.spaces[0].name)
+    home = f"for {space.record.parent}" if first else f"for {space.record.parent} or before"
+    if trials == 1:
+        return f" ({plural(draws, 'draw')} by a trial that was trained {home})"
+    return f" ({plural(draws, 'draw')} by {trials:,} trials that were trained {home})"
 
 
 def _whole(result: SweepResult, space: SpaceResult) -> str:
@@ -208,21 +285,29 @@ def _confirmed(space: SpaceResult, again: Confirmation) -> Markup:
 
 def _decided(space: SpaceResult, made: DecisionRecord) -> list[Markup]:
     row = next((row for row in space.conditions if space.chosen(row)), None)
-    evidence = [_evidence(space, row)] if row is not None and row.auc is not None else []
-    source = Markup(
-        "<span class=source><q>{}</q> Decided by {} on {}{}; {}, at the level {:.3g}.</span>"
-    ).format(
-        arrow(made.reason),
+    tested = made.policy in _TESTING
+    evidence = [_evidence(space, row, tested=tested)] if row is not None and row.auc is not None else []
+    reason = Markup("<q>{}</q> ").format(arrow(made.reason)) if _says_more(made, row) else Markup("")
+    source = Markup("<span class=source>{}{} by {} on {}{}: {}{}.</span>").format(
+        reason,
+        "Decided" if tested else "Chosen",
         made.chooser,
         plural(made.draws, "draw"),
         f", at look {made.look}" if made.look > 1 else "",
         _POLICIES.get(made.policy, made.policy),
-        made.alpha,
+        f", at the level {made.alpha:.3g}" if tested else "",
     )
     return [*evidence, source]
 
 
-def _evidence(space: SpaceResult, row: ConditionRow) -> Markup:
+def _says_more(made: DecisionRecord, row: ConditionRow | None) -> bool:
+    """Whether the stored reason says something else than the sentence with the condition's numbers."""
+    if made.policy != _BEST_AUC or row is None or row.auc is None:
+        return True
+    return not all(part in made.reason for part in (f"{row.group} = {row.value}", f"AUC {row.auc:.2f}"))
+
+
+def _evidence(space: SpaceResult, row: ConditionRow, *, tested: bool) -> Markup:
     base = Markup("<b>{} = {}</b>: AUC <b>{}</b> on {}").format(
         arrow(row.group), row.value, percent(row.auc), plural(row.n, "draw")
     )
@@ -234,9 +319,9 @@ def _evidence(space: SpaceResult, row: ConditionRow) -> Markup:
         return base + "."
     base += Markup(" (p {} after Holm").format(_equals(p_value(row.p_holm)))
     if row.decided:
-        return base + ", decided)."
-    more = f"; about {plural(row.n_needed, 'more draw')} would decide it" if row.n_needed else ""
-    return base + Markup(", not decided{}).").format(more)
+        return base + (", decided)." if tested else ").")
+    more = f"; {about(row.n_needed)} would decide it" if row.n_needed else ""
+    return base + Markup("{}{}).").format(", not decided" if tested else ", no proof", more)
 
 
 def _equals(text: str) -> str:

@@ -21,13 +21,15 @@ import pandas as pd
 
 from kdsearch.analysis.frames import DRAW_COLUMNS, TRIAL_COLUMNS
 from kdsearch.analysis.record import DecisionRecord
-from kdsearch.analysis.results import SpaceResult, SweepResult
+from kdsearch.analysis.results import SpaceResult, SweepResult, shown_trials
 
 ALL = "all"  # group and value of the row for a whole space
 SWEEP = "sweep"
 EDF_COLUMNS = ("space", "error", "f", "low", "high")
 AUC_COLUMNS = ("space", "group", "value", "n", "auc", "low", "high", "p", "p_holm", "n_needed")
 AUC_EXTRA = ("trials", "rest_auc", "difference", "chosen")
+CURVE_COLUMNS = ("trial", "node", "metric", "epoch", "value")
+MOST_CURVE_ROWS = 200_000  # of all sweeps together; of more only the trials that the page shows
 LOWEST_COLUMNS = ("space", "draws", "mean", "spread")
 _WHOLE = frozenset({"number", "orbit_size", "seed", "best_epoch", "last_epoch", "attempts"})
 
@@ -60,6 +62,7 @@ def all_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
         _stacked("edf.csv", EDF_COLUMNS, results, edf_rows),
         _stacked("auc.csv", (*AUC_COLUMNS, *AUC_EXTRA), results, auc_rows),
         _stacked("lowest.csv", LOWEST_COLUMNS, results, lowest_rows),
+        curves_table(results),
     )
 
 
@@ -119,6 +122,25 @@ def lowest_rows(result: SweepResult) -> Iterable[Row]:
     for one in result.lowest:
         for i, (mean, spread) in enumerate(zip(one.mean, one.spread, strict=True), start=1):
             yield one.space, i, float(mean), float(spread)
+
+
+def curves_table(results: Sequence[SweepResult]) -> Table:
+    """What each node reported at each epoch, by trial; only the trials that the page shows where it is too much."""
+    whole = curves_whole(results)
+    rows: list[Row] = []
+    for result in results:
+        curves = result.record.curves
+        if not whole:
+            curves = curves[curves["trial"].isin(shown_trials(result))]
+        ordered = curves.sort_values(["trial", "node", "metric", "epoch"], kind="stable")
+        columns = [ordered[name].tolist() for name in CURVE_COLUMNS]
+        rows += [(*row, result.record.name) for row in zip(*columns, strict=True)]
+    return Table(name="curves.csv", columns=(*CURVE_COLUMNS, SWEEP), rows=tuple(rows))
+
+
+def curves_whole(results: Sequence[SweepResult]) -> bool:
+    """Whether curves.csv holds every trial."""
+    return sum(len(result.record.curves) for result in results) <= MOST_CURVE_ROWS
 
 
 def lineage(results: Sequence[SweepResult]) -> str:

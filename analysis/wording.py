@@ -6,6 +6,7 @@ from datetime import datetime
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _SMALLEST_P = 0.001
+_MOST_NEEDED = 10_000
 NONE = "–"
 
 
@@ -34,6 +35,20 @@ def p_value(p: float | None) -> str:
 def count(value: int | None) -> str:
     """Thousands apart; a space without end is infinite."""
     return "∞" if value is None else f"{value:,}"
+
+
+def needed(draws: int) -> str:
+    """Draws still needed; beyond 10,000 the figure says only that they are out of reach."""
+    return f"> {_MOST_NEEDED:,}" if draws > _MOST_NEEDED else f"{draws:,}"
+
+
+def about(draws: int) -> str:
+    """Draws still needed, in a sentence."""
+    return (
+        f"more than {_MOST_NEEDED:,} more draws"
+        if draws > _MOST_NEEDED
+        else f"about {plural(draws, 'more draw')}"
+    )
 
 
 def plural(value: int, one: str, many: str | None = None) -> str:
@@ -71,3 +86,9 @@ def listed(words: list[str]) -> str:
 def arrow(name: str) -> str:
     """`label->target` as people write it: `label → target`."""
     return str(name).replace("->", " → ")
+
+
+def heading(name: str) -> str:
+    """A key as people write it: `memory_gib` becomes `memory (GiB)`."""
+    words = str(name).replace("_", " ")
+    return words.removesuffix(" gib") + " (GiB)" if words.endswith(" gib") else words

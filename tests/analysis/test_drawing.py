@@ -16,10 +16,9 @@ from kdsearch.analysis.graph_drawing import (
     _arrow,
     _bend,
     draw_graph,
-    draw_lineage,
-    edge_group,
     positions,
 )
+from kdsearch.analysis.space_drawing import draw_lineage, edge_group
 from kdsearch.spaces import Gate, Graph, refinement_spaces
 
 FULL = (
@@ -56,6 +55,19 @@ def test_the_legend_explains_the_gates_that_occur():
     figure = drawn("1=a 2=b 3=b; label->1=through 2->1=linear")
     words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert words == ["through: passes as it is", "linear: grows from 0 to 1"]
+
+
+def test_long_names_stay_inside_their_nodes():
+    figure = drawn(
+        "1=mobilenet-v2-x 2=wrn28-10-long 3=resnet110w16 4=wrn28-10-long; label->1=through 2->1=through",
+        accuracies={1: 74.5, 2: 100.0},
+    )
+    axes = figure.axes[0]
+    circles = [patch for patch in axes.patches if isinstance(patch, Circle)]
+    for text in axes.texts:
+        box = text.get_window_extent().transformed(axes.transData.inverted())
+        home = [one for one in circles if math.dist(one.center, text.get_position()) < one.radius]
+        assert all(math.dist(home[0].center, corner) < 0.37 for corner in box.corners()) if home else True
 
 
 def test_target_is_red_and_accuracies_stand_in_the_nodes():
@@ -122,6 +134,9 @@ def test_lineage_shows_every_space_and_what_it_fixes():
         for axes in figure.axes[: len(spaces)]
     ]
     assert red == [0, 0, 2, 4]  # B fixes models; C adds label->2, label->3; X adds 2->1, 3->1
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words[0] == "open"
+    assert {f"fixed: {value}" for value in ("through", "model")} <= set(words)
     assert drawing.png.startswith(b"\x89PNG")
 
 

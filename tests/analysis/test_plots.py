@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -70,6 +72,19 @@ def test_conditions_have_a_panel_for_each_group_and_mark_the_chosen_one(result):
     assert sum(word.endswith("(fixed)") for word in words) == 1
 
 
+def test_of_many_conditions_the_ends_and_the_fixed_one_are_drawn(result):
+    space = result.spaces[0]
+    row = next(row for row in space.conditions if space.chosen(row))
+    many = tuple(
+        replace(row, value=row.value if i == 17 else f"value {i}", auc=90.0 - i / 10, n=5) for i in range(35)
+    )
+    shown = replace(space, conditions=many).outstanding(row.group)
+    assert [one.auc for one in shown] == [90.0 - i / 10 for i in (0, 1, 2, 3, 17, 32, 33, 34)]
+    assert len(space.outstanding(row.group)) == len(
+        [one for one in space.conditions if one.group == row.group]
+    )
+
+
 def test_lowest_error_falls_and_stays_above_the_best(result):
     for one in result.lowest:
         assert (np.diff(one.mean) <= 1e-12).all()
@@ -79,6 +94,7 @@ def test_lowest_error_falls_and_stays_above_the_best(result):
     with figure_style():
         axes = plot_lowest(result.lowest, ["first", "last"]).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["first", "last"]
+    assert axes.get_ylim()[1] > max(one.mean[0] for one in result.lowest)
 
 
 def test_lowest_error_of_few_draws_by_hand():

@@ -16,9 +16,12 @@ import pandas as pd
 import pytest
 import synthetic
 
+from kdsearch.analysis import wording
 from kdsearch.analysis.frames import counted_trials, population
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.report import ReportError, ReportFiles, write_report
+from kdsearch.analysis.results import analyse
+from kdsearch.analysis.story import chapter
 from kdsearch.spaces import KdsearchError, UsageError, space_from_spec
 
 AUC = ["space", "group", "value", "n", "auc", "low", "high", "p", "p_holm", "n_needed"]
@@ -352,3 +355,86 @@ def test_records_are_needed_and_differ():
     record = synthetic.empty(synthetic.generic(trials=1))
     with pytest.raises(ReportError, match="twice"):
         write_report([record, record], Path("unused"))
+
+
+def test_reused_draws_and_the_trials_that_answer_them_are_told_apart(record, page):
+    for space in record.spaces[1:]:
+        old = record.draws[(record.draws["space"] == space.name) & (record.draws["fresh"] == 0)]
+        if len(old):
+            assert f"({len(old):,} draws by {old['trial'].nunique():,} trials that were" in spoken(page)
+
+
+def test_curves_stand_in_full_or_as_shown(files, record, tmp_path, monkeypatch):
+    assert len(rows(files.folder, "curves.csv")) == len(record.curves)
+    monkeypatch.setattr("kdsearch.analysis.tables.MOST_CURVE_ROWS", 10)
+    one = synthetic.generic(trials=30)
+    small = write_report([one], tmp_path / "out")
+    shown = {int(row["trial"]) for row in rows(small.folder, "curves.csv")}
+    assert int(one.trials.loc[one.trials["error"].idxmin(), "number"]) in shown
+    assert len(shown) <= 5
+    assert "all trials would be too much" in spoken(small.page.read_text(encoding="utf-8"))
+
+
+def test_one_epoch_is_no_curve(tmp_path):
+    record = synthetic.generic(trials=5)
+    flat = replace(record, curves=record.curves[record.curves["epoch"] == 3])
+    files = write_report([flat], tmp_path / "out")
+    assert "curves" not in {path.stem for path in files.figures}
+    assert "there is no curve to draw" in spoken(files.page.read_text(encoding="utf-8"))
+
+
+def test_equal_errors_are_a_tie_in_a_fixed_order(tmp_path):
+    record = synthetic.generic(trials=6)
+    trials = record.trials.assign(error=12.5, state="complete").iloc[::-1].reset_index(drop=True)
+    text = spoken(write_report([replace(record, trials=trials)], tmp_path / "out").page.read_text("utf-8"))
+    assert "5 other configurations have the same error as the first: a tie" in text
+    assert "rank error trial no." in text
+    assert "1 12.50 0 " in text
+
+
+def test_the_best_is_told_from_the_lowest_single_training(record, page):
+    done = record.trials[(record.trials["role"] == "search") & (record.trials["state"] == "complete")]
+    best = done.sort_values(["error", "number"]).iloc[0]
+    told = f"The lowest single training of the search is {best['error']:.2f} % (trial {best['number']})"
+    assert told in spoken(page)
+    assert "their standard deviation), chosen on these very errors" in spoken(page)
+    assert "the median draw of X has" in spoken(page)
+
+
+def test_a_policy_without_a_level_names_none_and_repeats_nothing(record):
+    result = analyse(replace(record, spaces=record.spaces[:1]))
+    first = record.decisions[0]
+    row = next(r for r in first.table if (r["group"], r["value"]) == (first.group, first.value))
+    same = f"best AUC: {first.group} = {first.value} with AUC {row['auc']:.2f}"
+    for policy, reason, repeated in (
+        ("best-auc", same, False),
+        ("best-auc", "too few draws", True),
+        ("interactive", same, True),
+        ("significant", same, True),
+    ):
+        made = replace(first, policy=policy, reason=reason)
+        told = str(chapter(result, replace(result.spaces[0], decision=made))[-1])
+        assert ("<q>" in told) is repeated
+        assert ("at the level" in told) is (policy == "significant")
+        assert ("Chosen by" in told) is (policy != "significant")
+
+
+def test_a_refused_report_leaves_no_folder(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(ReportError, match="lies below, a file"):
+        write_report([synthetic.generic(trials=3)], tmp_path / "new" / ".." / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+    def full(self: Path, _: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(KdsearchError, match="No space left"):
+        write_report([synthetic.generic(trials=3)], tmp_path / "new" / "deep")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_words():
+    assert wording.needed(10_000) == "10,000"
+    assert wording.needed(10_001) == "> 10,000"
+    assert wording.heading("memory_gib") == wording.heading("memory gib") == "memory (GiB)"
