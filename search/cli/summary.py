@@ -76,7 +76,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     """Print it for a person."""
     console = results()
     total = sum(summary["trials"].values())
-    took = f" in {summary['seconds']:.0f} s"
+    took = f" in {summary['seconds']:.0f} s" if summary["seconds"] >= 1 else ""
     states = ", ".join(f"{n} {state}" for state, n in summary["trials"].items())
     console.print(
         f"\n[bold]{summary['name']}[/bold]: {total} trials ({states}) for {summary['draws']} draws{took}\n"
