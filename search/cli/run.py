@@ -130,6 +130,8 @@ def _launch(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     sweep = parse_sweep({**sweep.resolved(), "name": name}, "the sweep")
     display, shown = _displays(as_json=options["as_json"])
     _check_person(sweep)
+    if not options["as_json"]:
+        messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
     seconds = _timed(launch, name, lambda: launching.start(sweep, kind, launch, display, _asker(shown)))
     _report(name, launch, options, seconds)
 
