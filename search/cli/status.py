@@ -37,11 +37,14 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
         created = f"{row['created']:%Y-%m-%d %H:%M} UTC"
         table.add_row(row["name"], _state(row), " → ".join(row["spaces"]), counts, best, created)
     results().print(table)
+    for row in rows:
+        if _state(row) == "driver gone":
+            click.echo(f"The driver of {row['name']} ended without a word. Go on with: kdsearch resume {row['name']}")
 
 
 def _state(row: dict[str, Any]) -> str:
     if row["state"] == "running" and row["driver"] != "alive":
-        return f"running, but its driver is gone: kdsearch resume {row['name']}"
+        return "driver gone"
     return str(row["state"])
 
 
