@@ -39,7 +39,9 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
     results().print(table)
     for row in rows:
         if _state(row) == "driver gone":
-            click.echo(f"The driver of {row['name']} ended without a word. Go on with: kdsearch resume {row['name']}")
+            click.echo(
+                f"The driver of {row['name']} ended without a word. Go on with: kdsearch resume {row['name']}"
+            )
 
 
 def _state(row: dict[str, Any]) -> str:
