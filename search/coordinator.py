@@ -280,7 +280,6 @@ class Coordinator:
         if past.state not in {"complete", "diverged", "failed", "stopped"}:
             self._take_up(trial, past)
             return False
-        self.tally.answered += 1
         self.tally.count(trial.number, past.state, past.error)
         self._tell(trial.number, past.state, past.error)
         return True
@@ -327,8 +326,7 @@ class Coordinator:
             for number in numbers
             if self._trials[number].output is not None
         }
-        shape = self._kind.shape(self._settings, members[0].configuration)
-        return Job(id=job, shape=shape, members=members, outputs=outputs)
+        return Job(id=job, members=members, outputs=outputs)
 
     def _member(self, trial: LiveTrial) -> Member:
         return Member(

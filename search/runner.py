@@ -13,14 +13,13 @@ import secrets
 import signal
 import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from kdsearch.search.coordinator import Coordinator, Idle
+from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.trial_states import Job
 from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.protocol import EpochReport, MemberState
@@ -293,9 +292,4 @@ def shortened(reason: str) -> str:
     return f"{reason[:half]}\n...\n{reason[-half:]}"
 
 
-def wait_a_little() -> None:
-    """Give the event loop a breath while results are awaited."""
-    time.sleep(0.001)
-
-
-__all__ = ["Idle", "Interrupted", "RayOptions", "RunnerError", "Slots", "ray_session", "run"]
+__all__ = ["Interrupted", "RayOptions", "RunnerError", "Slots", "ray_session", "run"]

@@ -67,7 +67,6 @@ class Job:
     """A pack that is ready to run."""
 
     id: int
-    shape: str
     members: tuple[Member, ...]
     outputs: Mapping[str, str]
 
@@ -82,7 +81,6 @@ class Tally:
     retried: int = 0
     best_error: float | None = None
     best_number: int | None = None
-    answered: int = 0  # trials that the database answered on a resume
 
     def count(self, number: int, state: str, error: float | None) -> None:
         """Take one finished trial in."""

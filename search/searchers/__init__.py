@@ -21,7 +21,7 @@ def make_searcher(sweep: SweepFile, *, first_number: int, chooser: Chooser | Non
         case EnumerationSettings():
             return Enumeration(space, repeats=settings.repeats, first_number=first_number)
         case RefinementSettings():
-            policy = policy_for(settings, sweep.statistics, chooser)
+            policy = policy_for(settings, chooser)
             return Refinement(
                 space, settings, sweep.statistics, policy, seed=sweep.seed, first_number=first_number
             )

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from kdsearch.analysis.conditions import ConditionRow
-from kdsearch.search.config import RefinementSettings, StatisticsSettings
+from kdsearch.search.config import RefinementSettings
 
 
 class Verdict(StrEnum):
@@ -154,16 +154,13 @@ def evidence(row: ConditionRow) -> str:
     return f"{row.group} = {row.value} with AUC {row.auc:.2f}{interval} over {row.n} draws{rest}{p}"
 
 
-def policy_for(
-    settings: RefinementSettings, statistics: StatisticsSettings, chooser: Chooser | None
-) -> Policy:
+def policy_for(settings: RefinementSettings, chooser: Chooser | None) -> Policy:
     """The policy that a sweep file names.
 
     Raises:
         ValueError: the policy is interactive and nobody is there to choose.
 
     """
-    del statistics
     match settings.policy:
         case "best-auc":
             return BestAuc(settings.min_draws)

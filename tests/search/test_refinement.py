@@ -36,7 +36,7 @@ def searcher(policy="best-auc", seed=0, **settings):
     named = policy if isinstance(policy, str) else "best-auc"
     read = RefinementSettings(**{"draws": 120, "repeats": 2, "policy": named, **settings})
     statistics = StatisticsSettings()
-    chosen = policy_for(read, statistics, None) if isinstance(policy, str) else policy
+    chosen = policy_for(read, None) if isinstance(policy, str) else policy
     return Refinement(space_from_spec(SPEC, name="A"), read, statistics, chosen, seed=seed, first_number=2)
 
 
