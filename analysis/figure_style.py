@@ -43,6 +43,7 @@ PALETTE = {
     "gate-linear": "#c9560b",
     "gate-negative-linear": "#a8568a",
     "gate-correct": "#0c8f6a",
+    "gate-learned": "#86690a",
 }
 Dashes = tuple[float, tuple[float, ...]]  # offset and lengths of dashes and gaps, in line widths
 SOLID: Dashes = (0, ())

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kdsearch.analysis.best import BestConfiguration
 from kdsearch.analysis.figure_style import Drawing, figure_style, finish
+from kdsearch.analysis.figures_methods import method_drawings, trajectory_drawings
 from kdsearch.analysis.frames import curve_table
 from kdsearch.analysis.graph_drawing import draw_graph
 from kdsearch.analysis.plots import plot_conditions, plot_curves, plot_edfs, plot_history, plot_lowest
@@ -36,6 +37,14 @@ def sweep_drawings(result: SweepResult, prefix: str) -> dict[str, Drawing]:
 
 
 def _drawings(result: SweepResult, prefix: str) -> Iterator[tuple[str, Drawing | None]]:
+    if result.compares:
+        yield from method_drawings(result, prefix)
+    else:
+        yield from _space_drawings(result, prefix)
+    yield from trajectory_drawings(result, prefix)
+
+
+def _space_drawings(result: SweepResult, prefix: str) -> Iterator[tuple[str, Drawing | None]]:
     yield "lineage", _lineage(result, prefix)
     yield "edf", _edfs(result, prefix)
     for space in result.estimated:

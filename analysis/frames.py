@@ -46,6 +46,7 @@ TRIAL_COLUMNS = (
     "ended",
     "design",
 )
+PLAN_COLUMNS = ("method", "run", "final", "plan")  # what trials were told beside their configuration
 DRAW_COLUMNS = ("space", "draw", "trial", "fresh")
 COMPLETE = "complete"
 UNLUCKY = ("diverged", "failed")  # count with the error that the sweep fixed
@@ -87,12 +88,12 @@ class Population:
 
 
 def counted_trials(record: SweepRecord) -> pd.DataFrame:
-    """All trials of a sweep by number, the report's columns first, then one for each parameter.
+    """All trials of a sweep by number: the report's columns, those of the plan, then one for each parameter.
 
     `error` is the error that a trial counts with (`population.count_outcomes`): its own where it is complete, the
     sweep's `diverged_error` where it diverged or failed, NaN where it has no final result.
     """
-    trials = record.trials.reindex(columns=[*TRIAL_COLUMNS, *parameter_columns(record)])
+    trials = record.trials.reindex(columns=[*TRIAL_COLUMNS, *PLAN_COLUMNS, *parameter_columns(record)])
     trials = trials.sort_values("number", kind="stable", ignore_index=True)
     errors = pd.to_numeric(trials["error"]).to_numpy(dtype=np.float64, na_value=np.nan)
     states = [str(state) for state in trials["state"]]
@@ -105,7 +106,8 @@ def counted_trials(record: SweepRecord) -> pd.DataFrame:
 
 def parameter_columns(record: SweepRecord) -> list[str]:
     """Names of the parameters, in the order of the frame."""
-    return [str(name) for name in record.trials.columns if name not in TRIAL_COLUMNS]
+    fixed = {*TRIAL_COLUMNS, *PLAN_COLUMNS}
+    return [str(name) for name in record.trials.columns if name not in fixed]
 
 
 def configuration(row: Mapping[Any, object], names: Sequence[str]) -> dict[str, Value]:
@@ -150,7 +152,7 @@ def population(record: SweepRecord, space: SpaceRecord, trials: pd.DataFrame) ->
         weights=grouped["weight"].to_numpy(dtype=np.int64),
         fresh=grouped["fresh"].to_numpy(dtype=np.int64),
         states={str(state): int(count) for state, count in states.items()},
-        refused=_refusal(space.name, states) or _unknown_inclusion(answered),
+        refused=_refusal(space.name, states) or unknown_inclusion(answered),
     )
 
 
@@ -166,8 +168,11 @@ def _refusal(space: str, states: pd.Series[int]) -> str | None:
     )
 
 
-def _unknown_inclusion(answered: pd.DataFrame) -> str | None:
-    """Trials that were chosen by earlier results are no sample either; unnamed designs are the sweep's own draws."""
+def unknown_inclusion(answered: pd.DataFrame) -> str | None:
+    """Why trials are no sample of their space, by their `design`; None if they are.
+
+    Trials that were chosen by earlier results are none; unnamed designs are the sweep's own draws.
+    """
     named = answered.dropna(subset=["design"]).drop_duplicates("number")
     designs = [
         TrialDesign(number=int(number), proposal=Proposal(design))

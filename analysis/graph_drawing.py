@@ -29,7 +29,8 @@ from kdsearch.analysis.figure_style import (
     Dashes,
     new_figure,
 )
-from kdsearch.spaces import Gate, Graph
+from kdsearch.spaces import Edge, Gate, Graph
+from kdsearch.spaces.graph import edge_name
 
 Source = str | int  # "label" or a node's number, counted from 1 (the target)
 Point = tuple[float, float]
@@ -43,7 +44,13 @@ GATE_STYLES: dict[Gate, tuple[str, Dashes, str]] = {
         "negative linear: falls from 1 to 0",
     ),
     Gate.CORRECT: (PALETTE["gate-correct"], (0, (1.3, 1.5)), "correct: where the source is right"),
+    Gate.LEARNED: (
+        PALETTE["gate-learned"],
+        (0, (5, 1.2, 1.2, 1.2, 1.2, 1.2)),
+        "learned: a weight that the training optimises",
+    ),
 }
+_THINNEST, _WIDER = 0.6, 2.4  # of a learned edge: the width at weight 0, and what weight 1 adds
 _NODE_RADIUS = 0.36
 _LABEL_HALF = (0.34, 0.155)
 _RING = 1.42
@@ -103,6 +110,7 @@ def draw_graph(
     graph: Graph,
     *,
     accuracies: Mapping[int, float] | None = None,
+    weights: Mapping[str, float] | None = None,
     title: str = "",
     legend: bool = True,
 ) -> Figure:
@@ -111,13 +119,15 @@ def draw_graph(
     Args:
         graph: the graph.
         accuracies: node -> accuracy in per cent, written in parentheses; nodes may be missing.
+        weights: edge such as `2->1` -> its learned weight in [0, 1], which the line's width shows; edges may be
+            missing.
         title: stands above the graph.
         legend: whether the gates that occur are explained below the graph.
 
     """
     figure = new_figure(4.1, 4.4 if legend else 3.8)
     axes = figure.add_subplot()
-    draw_graph_on(axes, graph, accuracies=accuracies, title=title)
+    draw_graph_on(axes, graph, accuracies=accuracies, weights=weights, title=title)
     gates = sorted({edge.gate for edge in graph.edges()}, key=list(GATE_STYLES).index)
     if legend and gates:
         figure.legend(handles=gate_legend(gates), loc="outside lower center", ncols=1, handlelength=3.6)
@@ -126,9 +136,17 @@ def draw_graph(
 
 
 def draw_graph_on(
-    axes: Axes, graph: Graph, *, accuracies: Mapping[int, float] | None = None, title: str = ""
+    axes: Axes,
+    graph: Graph,
+    *,
+    accuracies: Mapping[int, float] | None = None,
+    weights: Mapping[str, float] | None = None,
+    title: str = "",
 ) -> None:
-    """Draw one graph on given axes; frozen nodes (all incoming edges cut off) have a dashed outline."""
+    """Draw one graph on given axes; frozen nodes (all incoming edges cut off) have a dashed outline.
+
+    The arguments are those of `draw_graph`.
+    """
     known = accuracies or {}
     frozen = set(graph.frozen_nodes())
     nodes = {}
@@ -142,16 +160,16 @@ def draw_graph_on(
             ink=PAPER if number == 1 else INK,
             dashes=(0, (3, 2)) if number in frozen else SOLID,
         )
-    edges = [
-        EdgeLook(
-            source=edge.source,
-            target=edge.target,
-            colour=GATE_STYLES[edge.gate][0],
-            dashes=GATE_STYLES[edge.gate][1],
-        )
-        for edge in graph.edges()
-    ]
+    edges = [_edge_look(edge, weights or {}) for edge in graph.edges()]
     draw_on(axes, nodes, edges, title)
+
+
+def _edge_look(edge: Edge, weights: Mapping[str, float]) -> EdgeLook:
+    """The line of the edge's gate; a learned weight that is known sets its width."""
+    colour, dashes, _ = GATE_STYLES[edge.gate]
+    weight = weights.get(edge_name(edge.source, edge.target))
+    width = EdgeLook.width if weight is None else _THINNEST + _WIDER * weight
+    return EdgeLook(source=edge.source, target=edge.target, colour=colour, dashes=dashes, width=width)
 
 
 def gate_legend(gates: Sequence[Gate]) -> list[Line2D]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from kdsearch.analysis import story, wording
+from kdsearch.analysis import story, story_methods, wording
+from kdsearch.analysis.bars import Scale
 from kdsearch.analysis.comparison import Difference, auc_difference
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.figure_style import Drawing, inline_svg
 from kdsearch.analysis.frames import COMPLETE, UNLUCKY
+from kdsearch.analysis.page_methods import MethodsView, method_matrix, methods_view
+from kdsearch.analysis.paths import PathEnd, PathFigure, last_values, path_ends, paths
 from kdsearch.analysis.results import SpaceResult, SweepResult
 from kdsearch.analysis.tables import curves_whole
 
@@ -24,24 +28,6 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _MESSAGES = 12  # messages of diverged and failed trials that the page shows
 _STATES = ("complete", "diverged", "failed", "stopped", "running", "waiting", "lost")
 _FIRST_GROUP = "label->target"  # Table IV of the paper
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """Places values on a bar, from 0 to 100 per cent of its width."""
-
-    low: float
-    high: float
-
-    def at(self, value: float) -> str:
-        """Where a value stands, as CSS wants it."""
-        width = self.high - self.low
-        return f"{100 * (value - self.low) / width if width else 50.0:.2f}%"
-
-    def span(self, low: float, high: float) -> str:
-        """How wide an interval is."""
-        width = self.high - self.low
-        return f"{100 * (high - low) / width if width else 0.0:.2f}%"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +54,10 @@ class SweepView:
     settings: str
     things: str
     thing: str
+    methods: MethodsView | None  # of a sweep that compares methods
+    paths: tuple[PathFigure, ...]
+    ends: tuple[PathEnd, ...]
+    last_values: Mapping[tuple[int, str], float]  # where each trial's metaparameters ended
 
 
 def render(
@@ -102,6 +92,7 @@ def render(
     ):
         environment.filters[name] = getattr(wording, name)
     environment.filters["number"] = _number
+    environment.filters["time"] = _time
     environment.globals.update(
         figure=_figure,
         scale=_scale,
@@ -116,6 +107,10 @@ def render(
         comparison=comparison,
         comparisons=_comparisons(results),
         compared=story.compared(list(results)),
+        matrix=method_matrix(results),
+        estimating=any(not result.compares for result in results),
+        comparing=any(result.compares for result in results),
+        moving=any(result.trajectories for result in results),
         curves_whole=curves_whole(results),
     )
 
@@ -126,7 +121,7 @@ def _view(result: SweepResult, figures: Mapping[str, Drawing], key: str) -> Swee
         key=key,
         result=result,
         figures=figures,
-        headline=story.headline(result),
+        headline=story_methods.headline(result) if result.compares else story.headline(result),
         chapters=tuple((space, story.chapter(result, space)) for space in result.spaces),
         overview=_overview(result),
         states=_states(result),
@@ -137,6 +132,10 @@ def _view(result: SweepResult, figures: Mapping[str, Drawing], key: str) -> Swee
         ),
         things=story.thing(result),
         thing=story.thing(result, 1),
+        methods=methods_view(result, _STATES) if result.compares else None,
+        paths=paths(result.trajectories),
+        ends=path_ends(result.trajectories),
+        last_values=last_values(result.trajectories),
     )
 
 
@@ -149,9 +148,16 @@ def _title(results: Sequence[SweepResult]) -> str:
 
 def _number(value: float | None, digits: int = 2) -> Markup:
     """A number for reading that carries its full value, the same text as in the CSV files."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return Markup("{}").format(wording.NONE)
     return Markup('<data value="{}">{}</data>').format(repr(float(value)), wording.percent(value, digits))
+
+
+def _time(seconds: float | None) -> Markup:
+    """A time that carries its full value in seconds."""
+    if seconds is None or not math.isfinite(seconds):
+        return Markup("{}").format(wording.NONE)
+    return Markup('<data value="{}">{}</data>').format(repr(float(seconds)), wording.short_time(seconds))
 
 
 def _figure(drawing: Drawing, label_id: str) -> Markup:
@@ -164,9 +170,7 @@ def _scale(space: SpaceResult) -> Scale:
         value for row in space.conditions for value in (row.auc, row.low, row.high) if value is not None
     ]
     values += [space.auc] if space.auc is not None else []
-    low, high = min(values), max(values)
-    margin = 0.04 * (high - low)
-    return Scale(low=low - margin, high=high + margin)
+    return Scale.around(values)
 
 
 def _first_group(rows: Sequence[ConditionRow]) -> list[ConditionRow]:

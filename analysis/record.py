@@ -52,18 +52,22 @@ class SweepRecord:
     trials: one row a trial, index free, columns `number` (int), `role` ("search" or "pretrain"), `state` (waiting,
         running, complete, stopped, diverged, failed, lost), `error` (per cent, NaN if none), `best_error`,
         `best_epoch`, `last_epoch`, `orbit_size`, `seed` (int), `seconds`, `attempts`, `message` (why it failed or
-        diverged), `started`, `ended` (aware datetimes or NaT), `design` (how it was proposed: `population.Proposal`),
+        diverged), `started`, `ended` (aware datetimes or NaT), `design` (how it was proposed: `population.Proposal`);
+        what its searcher told it beside the configuration: `method` (str) and `run` (int from 0; trials of one run
+        share a seed), NA where a sweep compares no methods, `final` (bool: the trial that stands for its method's run
+        in the table, the others belong to the search for it) and `plan` (the whole of it, a mapping, or None);
         and a column for each parameter (NA where a trial has none of it; pretrain trials have `model.1` and
-        `label->1`).
+        `label->1`; a parameter that has the name of a column above is called "parameter:<name>").
     draws: `space`, `draw` (int from 0 in each space), `trial` (number), `fresh` (0 or 1: the trial was trained for
         this space, not reused from an ancestor).
-    curves: long form, `trial` (number), `node` (int), `metric` (train_loss, val_loss, val_error), `epoch`, `value`;
-        trial-level metrics (seconds, images_per_s) have node 0.
+    curves: long form, `trial` (number), `node` (int), `metric` (train_loss, val_loss, val_error; test_loss,
+        test_error where a trial evaluates), `epoch`, `value`; trial-level metrics (seconds, images_per_s, the costs,
+        `meta.<name>` of each differentiable metaparameter) have node 0.
     """
 
     name: str
     kind: str  # refine or sweep
-    trainable: str  # ktg
+    trainable: str  # ktg, kd
     state: str  # running, complete, interrupted, failed
     seed: int
     settings: Mapping[str, Any]  # the resolved sweep file

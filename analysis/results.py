@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -26,10 +26,12 @@ from kdsearch.analysis.frames import (
     population,
 )
 from kdsearch.analysis.intervals import Interval, auc_interval
+from kdsearch.analysis.methods import MethodComparison, Trajectory, compare, trajectories
 from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
 from kdsearch.spaces import DesignSpace, space_from_spec
 
 FIGURE_CONDITIONS = 8  # conditions of a group that one figure can hold
+COMPARISON = "comparison"  # the searcher that compares methods
 _SAME = 1e-9  # per cent: two AUCs of the same trials
 
 
@@ -108,6 +110,9 @@ class SweepResult:
     baselines: tuple[Baseline, ...]
     ranking: Ranking
     lowest: tuple[LowestError, ...]  # for the first and the last space
+    compares: bool = False  # the sweep compares methods; then nothing is estimated of its space
+    methods: MethodComparison | None = None  # None too where no run of any method is known yet
+    trajectories: tuple[Trajectory, ...] = ()  # of the metaparameters that gradient searchers moved
 
     @property
     def best(self) -> tuple[BestConfiguration, ...]:
@@ -136,6 +141,8 @@ class SweepResult:
 
 def analyse(record: SweepRecord) -> SweepResult:
     """Work out everything that a report says about one sweep. The same record always gives the same values."""
+    if compares_methods(record):
+        return _compared(record)
     trials = counted_trials(record)
     parameters = tuple(parameter_columns(record))
     spaces: list[SpaceResult] = []
@@ -151,6 +158,35 @@ def analyse(record: SweepRecord) -> SweepResult:
         baselines=baselines(trials),
         ranking=ranking(record, trials, parameters, [space.population for space in spaces]),
         lowest=tuple(_lowest(space) for space in ends),
+        trajectories=trajectories(trials[trials["role"] == SEARCH], record.curves),
+    )
+
+
+def compares_methods(record: SweepRecord) -> bool:
+    """Whether a sweep compares methods: by its settings, or because its trials say whose run they are."""
+    searcher = record.settings.get("searcher")
+    if isinstance(searcher, Mapping) and searcher.get("kind") == COMPARISON:
+        return True
+    return "method" in record.trials and bool(record.trials["method"].notna().any())
+
+
+def _compared(record: SweepRecord) -> SweepResult:
+    """A comparison of methods. Its trials are no sample of its space, and have errors on two splits: no ranking."""
+    trials = counted_trials(record)
+    parameters = tuple(parameter_columns(record))
+    apart = replace(record, draws=record.draws.iloc[:0])
+    found = compare(record)
+    return SweepResult(
+        record=record,
+        trials=trials,
+        parameters=parameters,
+        spaces=tuple(_space_result(apart, space, trials, parameters, before=()) for space in record.spaces),
+        baselines=baselines(trials),
+        ranking=Ranking(top=(), ranked=0, standard_error=None, close=0),
+        lowest=(),
+        compares=True,
+        methods=found,
+        trajectories=found.trajectories if found is not None else (),
     )
 
 
@@ -302,7 +338,10 @@ def best_and_median(space: SpaceResult) -> tuple[int, int]:
 
 
 def shown_trials(result: SweepResult) -> tuple[int, ...]:
-    """Trials whose learning curves or node accuracies the page shows, by number."""
+    """Trials whose learning curves or node accuracies the page shows, by number; of methods, what stands for a run."""
+    if result.compares:
+        final = result.searched[result.searched["final"].isin([True])]
+        return tuple(int(number) for number in final["number"])
     ends = [*result.estimated[:1], *result.estimated[-1:]]
     shown = {number for space in ends for number in best_and_median(space)}
     return tuple(sorted(shown.union(*(best.trainings.numbers for best in result.best))))

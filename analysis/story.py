@@ -9,7 +9,7 @@ from markupsafe import Markup
 from kdsearch.analysis.best import BestConfiguration
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.confirmation import Confirmation
-from kdsearch.analysis.frames import UNLUCKY, Population
+from kdsearch.analysis.frames import UNLUCKY, Population, unknown_inclusion
 from kdsearch.analysis.record import DecisionRecord
 from kdsearch.analysis.results import SpaceResult, SweepResult
 from kdsearch.analysis.wording import about, arrow, count, interval, listed, p_value, percent, plural
@@ -35,7 +35,7 @@ def headline(result: SweepResult) -> Markup:
     """The whole sweep in two or three sentences."""
     estimated = result.estimated
     if not estimated:
-        return Markup("{}").format(_nothing(result))
+        return _without_sample(result)
     first, last = estimated[0], estimated[-1]
     if first is last:
         opening = Markup(
@@ -64,18 +64,30 @@ def headline(result: SweepResult) -> Markup:
     return opening + _best_sentence(result)
 
 
-def _nothing(result: SweepResult) -> str:
+def _without_sample(result: SweepResult) -> Markup:
+    """A sweep that estimates nothing of its space: the best that it found, and why there is no more to say."""
+    if not result.best:
+        return Markup("{}").format(no_sample(result))
+    best = Markup("{}").format(_best_sentence(result).strip())
+    return Markup("{} There is no error distribution: {}").format(best, no_sample(result))
+
+
+def no_sample(result: SweepResult) -> str:
+    """Why nothing is estimated of a space."""
     refused = [space.population.refused for space in result.spaces if space.population.refused]
     if refused:
         return refused[0] or ""
-    trained = int((result.searched["state"] == "complete").sum())
-    if trained:
-        return (
-            f"{plural(trained, 'trial is', 'trials are')} complete, but none answers a random draw from a space, so "
-            "there is no sample to estimate an error distribution from: trials that a searcher proposes from earlier "
-            "results show its taste and not the space."
-        )
-    return "No trial of the search has an outcome yet, so there is nothing to estimate."
+    trained = result.searched[result.searched["state"] == "complete"]
+    if not len(trained):
+        return "No trial of the search has an outcome yet, so there is nothing to estimate."
+    why = unknown_inclusion(trained)
+    if why is not None:
+        return why
+    return (
+        f"{plural(len(trained), 'trial is', 'trials are')} complete, but none answers a random draw from a space, so "
+        "there is no sample to estimate an error distribution from: trials that a searcher proposes from earlier "
+        "results show its taste and not the space."
+    )
 
 
 def _within(space: SpaceResult) -> Markup:
@@ -208,6 +220,8 @@ def _drawn(result: SweepResult, space: SpaceResult) -> Markup:
     drawn = space.population
     if drawn.refused:
         return Markup("{}").format(drawn.refused)
+    if not any(one.population.drawn for one in result.spaces) and not result.searched.empty:
+        return Markup("Its {} are no random draws from it.").format(plural(len(result.searched), "trial"))
     if not drawn.n:
         return Markup("No draw from {} has an outcome yet.").format(space.name)
     return Markup("{}{}, answered by {}{}, {} an AUC of <b>{}</b>{}.{}{}").format(

@@ -19,19 +19,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdsearch.analysis import tables_methods as methods
 from kdsearch.analysis.frames import DRAW_COLUMNS, TRIAL_COLUMNS
 from kdsearch.analysis.record import DecisionRecord
 from kdsearch.analysis.results import SpaceResult, SweepResult, shown_trials
 
 ALL = "all"  # group and value of the row for a whole space
 SWEEP = "sweep"
+RUN_COLUMNS = ("method", "run", "final")  # of trials.csv, where a sweep compares methods
 EDF_COLUMNS = ("space", "error", "f", "low", "high")
 AUC_COLUMNS = ("space", "group", "value", "n", "auc", "low", "high", "p", "p_holm", "n_needed")
 AUC_EXTRA = ("trials", "rest_auc", "difference", "chosen")
 CURVE_COLUMNS = ("trial", "node", "metric", "epoch", "value")
 MOST_CURVE_ROWS = 200_000  # of all sweeps together; of more only the trials that the page shows
 LOWEST_COLUMNS = ("space", "draws", "mean", "spread")
-_WHOLE = frozenset({"number", "orbit_size", "seed", "best_epoch", "last_epoch", "attempts"})
+_WHOLE = frozenset({"number", "orbit_size", "seed", "best_epoch", "last_epoch", "attempts", "run", "final"})
 
 Cell = object
 Row = tuple[Cell, ...]
@@ -55,32 +57,54 @@ class Table:
 
 
 def all_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
-    """Every CSV file of a report on one or more sweeps."""
+    """Every CSV file of a report on one or more sweeps; those about spaces or methods only where a sweep has some."""
     return (
         trials_table(results),
+        *(_space_tables(results) if any(not result.compares for result in results) else ()),
+        curves_table(results),
+        *(_method_tables(results) if any(result.compares for result in results) else ()),
+        *(_trajectory_tables(results) if any(result.trajectories for result in results) else ()),
+    )
+
+
+def _space_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
+    return (
         _stacked("draws.csv", DRAW_COLUMNS, results, draw_rows),
         _stacked("edf.csv", EDF_COLUMNS, results, edf_rows),
         _stacked("auc.csv", (*AUC_COLUMNS, *AUC_EXTRA), results, auc_rows),
         _stacked("lowest.csv", LOWEST_COLUMNS, results, lowest_rows),
-        curves_table(results),
     )
+
+
+def _method_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
+    return (
+        _stacked("methods.csv", methods.METHOD_COLUMNS, results, methods.method_rows),
+        _stacked("accuracy_by_epoch.csv", methods.EPOCH_COLUMNS, results, methods.epoch_rows),
+        _stacked("periods.csv", methods.PERIOD_COLUMNS, results, methods.period_rows),
+        _stacked("costs.csv", methods.COST_COLUMNS, results, methods.cost_rows),
+    )
+
+
+def _trajectory_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
+    return (_stacked("trajectories.csv", methods.TRAJECTORY_COLUMNS, results, methods.trajectory_rows),)
 
 
 def trials_table(results: Sequence[SweepResult]) -> Table:
     """One row a trial; `error` is what the trial counts with. Parameters of all sweeps have a column each."""
+    fixed = (*TRIAL_COLUMNS, *(RUN_COLUMNS if any(result.compares for result in results) else ()))
     parameters = tuple(dict.fromkeys(name for result in results for name in result.parameters))
     rows: list[Row] = []
     for result in results:
-        frame = result.trials.reindex(columns=[*TRIAL_COLUMNS, *parameters])
+        frame = result.trials.reindex(columns=[*fixed, *parameters])
         columns = [_whole(frame[name]) if name in _WHOLE else frame[name].tolist() for name in frame.columns]
         rows += [(*row, result.record.name) for row in zip(*columns, strict=True)]
-    return Table(name="trials.csv", columns=(*TRIAL_COLUMNS, *parameters, SWEEP), rows=tuple(rows))
+    return Table(name="trials.csv", columns=(*fixed, *parameters, SWEEP), rows=tuple(rows))
 
 
 def draw_rows(result: SweepResult) -> Iterable[Row]:
     """`space, draw, trial, fresh`, by space and draw."""
     draws = result.record.draws
-    for space in result.record.spaces:
+    for space in () if result.compares else result.record.spaces:
         own = draws[draws["space"] == space.name].sort_values("draw", kind="stable")
         for draw, trial, fresh in zip(own["draw"], own["trial"], own["fresh"], strict=True):
             yield space.name, int(draw), int(trial), int(fresh)

@@ -68,6 +68,15 @@ def duration(seconds: float) -> str:
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
+def short_time(seconds: float) -> str:
+    """Three figures in the unit that fits: `450 µs`, `2.31 ms`, `1.20 s`; from a minute on as `duration`."""
+    if seconds >= _MINUTE:
+        return duration(seconds)
+    unit, size = ("s", 1.0) if seconds >= 1 else ("ms", 1e-3) if seconds >= 1e-3 else ("µs", 1e-6)  # noqa: PLR2004
+    shown = seconds / size
+    return f"{shown:.{2 if shown < 10 else 1 if shown < 100 else 0}f} {unit}"  # noqa: PLR2004
+
+
 def moment(when: datetime) -> str:
     """Date and time to the minute, in UTC as stored."""
     return when.strftime("%Y-%m-%d %H:%M UTC")

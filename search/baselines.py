@@ -1,8 +1,9 @@
-"""Label-only baselines: each architecture of a space trained with the label alone (the paper's Table I).
+"""Baselines: models that are trained before a sweep's trials, because these learn from them.
 
-A node without incoming edges is a frozen, pre-trained teacher, so a space that holds such graphs needs these weights.
-A baseline is a trial like any other. It is run once for each (architecture, data, seed, schedule): its weights and
-its result are kept under a key made of just these, and found again by every later sweep beside the same database.
+For graphs they are the label-only baselines of the paper's Table I, each architecture of the space trained with the
+label alone: a node without incoming edges is a frozen, pre-trained teacher. A baseline is a trial like any other. It is
+run once for each (architecture, data, seed, schedule): its weights and its result are kept under a key made of just
+these, and found again by every later sweep beside the same database.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from kdsearch.search.config import SweepFile
-from kdsearch.spaces import KtgSpace
+from kdsearch.spaces import Value
+from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.seeds import derive_seed
 
 
@@ -33,17 +35,13 @@ class KnownBaseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """One architecture, to be trained with the label alone, and where its weights go."""
+    """One model to be trained before the trials, and where its weights go."""
 
     number: int
     model: str
+    configuration: Mapping[str, Value]
     seed: int
     path: Path
-
-    @property
-    def configuration(self) -> Mapping[str, str]:
-        """A graph of one node."""
-        return {"model.1": self.model, "label->1": "through"}
 
     def known(self) -> KnownBaseline | None:
         """The result of an earlier training, if its weights are still there."""
@@ -84,20 +82,22 @@ class Baseline:
 
 
 def baselines_for(sweep: SweepFile, folder: Path, data_root: Path | None) -> list[Baseline]:
-    """The baselines of a KTG sweep: the target's architecture and every auxiliary one; none for other spaces."""
-    space = sweep.design_space()
-    if sweep.trainable.kind != "ktg" or not isinstance(space, KtgSpace):
-        return []
-    spec = space.to_spec()
-    models = dict.fromkeys([spec["target"], *spec["auxiliary"]["models"]])
-    settings = {key: value for key, value in sweep.trainable_settings().items() if key != "target"}
+    """The trainings that come before a sweep's trials, as its trainable says; they are numbered from 0."""
+    kind = trainable_kind(sweep.trainable.kind)
     root = None if data_root is None else str(data_root.resolve())
     found = []
-    for number, model in enumerate(models):
+    for number, wanted in enumerate(kind.pretraining(sweep.trainable_settings(), sweep.models())):
+        model = wanted.model
         seed = derive_seed(sweep.seed, "baseline", model)
-        key = _key({"model": model, "seed": seed, "settings": settings, "data_root": root})
+        key = _key({"model": model, "seed": seed, "settings": wanted.defined_by, "data_root": root})
         found.append(
-            Baseline(number=number, model=model, seed=seed, path=folder / "pretrained" / f"{model}-{key}.pt")
+            Baseline(
+                number=number,
+                model=model,
+                configuration=wanted.configuration,
+                seed=seed,
+                path=folder / "pretrained" / f"{model}-{key}.pt",
+            )
         )
     return found
 

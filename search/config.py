@@ -9,69 +9,47 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kdsearch.search import presets
+from kdsearch.search.searcher_settings import (
+    METHODS,
+    SEARCHERS,
+    AnySearcher,
+    ComparisonSettings,
+    EnumerationSettings,
+    GradientSettings,
+    PeriodsSettings,
+    RandomSettings,
+    RefinementSettings,
+    SearcherSettings,
+    Section,
+    TpeSettings,
+)
+from kdsearch.search.searchers.checks import check_searcher
 from kdsearch.spaces import DesignSpace, KtgSpace, parse_yaml, space_from_spec
 from kdsearch.spaces.errors import UnknownNameError, UsageError
 from kdsearch.trainables.registry import trainable_kind, trainable_names
 
-MOST_LISTED = 1_000_000  # configurations of a space that is trained in full
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class RefinementSettings(_Section):
-    """Stepwise refinement of a design space (Iwata et al., Algorithm 1)."""
-
-    kind: Literal["refinement"] = "refinement"
-    policy: Literal["best-auc", "significant", "interactive"] = "best-auc"
-    draws: int = Field(2500, ge=2, description="random draws from each space before it is judged")
-    budget: int | None = Field(
-        None, ge=2, description="most draws from one space (significant policy); default four times draws"
-    )
-    limit: int = Field(500, ge=1, description="D: refine while the space has more combinations than this")
-    repeats: int = Field(5, ge=1, description="trainings of each graph of the last space")
-    reuse: bool = Field(
-        default=True, description="trials of a space that fall in its child count as draws of it"
-    )
-    min_draws: int = Field(10, ge=2, description="a condition with fewer draws is not a candidate")
-
-    @model_validator(mode="after")
-    def _budget_covers_draws(self) -> RefinementSettings:
-        if self.budget is not None and self.budget < self.draws:
-            raise ValueError(f"budget ({self.budget}) is less than draws ({self.draws})")
-        return self
-
-    @property
-    def looks(self) -> int:
-        """How often one space may be judged: once, or under `significant` until its budget is spent."""
-        if self.policy != "significant":
-            return 1
-        return -(-(self.budget or 4 * self.draws) // self.draws)
-
-
-class RandomSettings(_Section):
-    """Uniform draws from the space."""
-
-    kind: Literal["random"]
-    trials: int = Field(ge=1, description="draws")
-
-
-class EnumerationSettings(_Section):
-    """Every configuration of a finite space, symmetric duplicates once."""
-
-    kind: Literal["enumeration"]
-    repeats: int = Field(1, ge=1)
-
-
-SearcherSettings = Annotated[
-    RefinementSettings | RandomSettings | EnumerationSettings, Field(discriminator="kind")
+__all__ = [
+    "MOST_LISTED",
+    "AnySearcher",
+    "ComparisonSettings",
+    "EnumerationSettings",
+    "GradientSettings",
+    "RandomSettings",
+    "RefinementSettings",
+    "RunSettings",
+    "StatisticsSettings",
+    "SweepFile",
+    "TpeSettings",
+    "load_sweep",
+    "parse_sweep",
 ]
+
+MOST_LISTED = 1_000_000  # configurations of a space that is trained in full
 
 
 class TrainableSettings(BaseModel):
@@ -92,7 +70,7 @@ class TrainableSettings(BaseModel):
         return dict(self.model_extra or {})
 
 
-class RunSettings(_Section):
+class RunSettings(Section):
     """Where and how trials run."""
 
     pack: int = Field(16, ge=1, le=1024, description="most trials of one shape that share a program")
@@ -116,7 +94,7 @@ class RunSettings(_Section):
         return gpus
 
 
-class StatisticsSettings(_Section):
+class StatisticsSettings(Section):
     """Fixed before any data is seen, and stored with the result (per cent)."""
 
     a: float = Field(0.0, ge=0, lt=100)
@@ -131,7 +109,7 @@ class StatisticsSettings(_Section):
         return self
 
 
-class SweepFile(_Section):
+class SweepFile(Section):
     """A whole sweep file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
@@ -153,6 +131,14 @@ class SweepFile(_Section):
         if self.space.get("kind") == "ktg":
             settings["target"] = self.space.get("target")
         return settings
+
+    def models(self) -> tuple[str, ...]:
+        """Architectures that the space can ask for, the target's first; a space that is no KTG asks for none."""
+        space = self.design_space()
+        if not isinstance(space, KtgSpace):
+            return ()
+        spec = space.to_spec()
+        return tuple(dict.fromkeys([spec["target"], *spec["auxiliary"]["models"]]))
 
     def resolved(self) -> dict[str, Any]:
         """All keys with their defaults, JSON-able; the same file always gives the same mapping."""
@@ -216,17 +202,11 @@ def _check_listing(sweep: SweepFile, space: DesignSpace, where: str) -> None:
 
 
 def _check_trainable(sweep: SweepFile, space: DesignSpace) -> None:
-    if sweep.trainable.kind == "ktg" and not isinstance(space, KtgSpace):
-        raise UsageError("the trainable ktg needs a space of kind ktg")
-    trainable_kind(sweep.trainable.kind).check(sweep.trainable_settings(), _models(space))
-
-
-def _models(space: DesignSpace) -> tuple[str, ...]:
-    """Architectures that a KTG space can ask for."""
-    if not isinstance(space, KtgSpace):
-        return ()
-    spec = space.to_spec()
-    return tuple(dict.fromkeys([spec["target"], *spec["auxiliary"]["models"]]))
+    """Refuse what the trainable cannot do: its settings, the space, and what the searcher asks of it."""
+    kind, settings = trainable_kind(sweep.trainable.kind), sweep.trainable_settings()
+    kind.check(settings, sweep.models())
+    kind.check_space(settings, space)
+    check_searcher(sweep.searcher, space, kind, settings)
 
 
 def _source(preset_or_path: str) -> tuple[str, str]:
@@ -261,43 +241,55 @@ def _apply(data: dict[str, Any], change: str) -> None:
 
 
 def _explained(error: ValidationError, where: str) -> UsageError:
+    """One error for all that pydantic found, in the words of the file."""
     lines = []
     for item in error.errors():
-        kinds = [str(part) for part in item["loc"] if part in _SEARCHERS]
-        location = [str(part) for part in item["loc"] if part not in _SEARCHERS]
+        location, model = _place(item["loc"])
         key = ".".join(location)
         if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key {key!r}{_nearest(location, kinds)}")
+            lines.append(f"unknown key {key!r}{_nearest(location[-1], model)}")
         elif item["type"] == "missing":
             lines.append(f"key {key!r} is missing")
         elif item["type"] == "union_tag_not_found":
-            lines.append(f"key '{key}.kind' is missing (refinement, random or enumeration)")
+            kinds = SEARCHERS if key == "searcher" else METHODS
+            lines.append(f"key '{key}.kind' is missing ({', '.join(kinds)})")
         elif item["type"] == "union_tag_invalid":
             lines.append(f"unknown {key} {item['ctx']['tag']!r}; known: {item['ctx']['expected_tags']}")
+        elif item["type"] in {"model_attributes_type", "dict_type", "model_type"}:
+            lines.append(f"{key}: must be a section of keys (found {item['input']!r})")
         else:
-            if item["type"] in {"model_attributes_type", "dict_type", "model_type"}:
-                lines.append(f"{key}: must be a section of keys (found {item['input']!r})")
-                continue
             shown = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
             lines.append(f"{key or 'sweep'}: {item['msg'].removeprefix('Value error, ')}{shown}")
     return UsageError(f"{where}: " + "; ".join(lines))
 
 
-_SEARCHERS: dict[str, type[BaseModel]] = {
-    "refinement": RefinementSettings,
-    "random": RandomSettings,
-    "enumeration": EnumerationSettings,
-}
 _SECTIONS: dict[str, type[BaseModel]] = {"": SweepFile, "run": RunSettings, "statistics": StatisticsSettings}
 
 
-def _nearest(location: Sequence[str], kinds: Sequence[str]) -> str:
-    """The keys that would be right there: those of the section, or of the chosen kind of searcher."""
-    model = _SEARCHERS[kinds[0]] if kinds else _SECTIONS.get(".".join(location[:-1]))
+def _place(loc: Sequence[int | str]) -> tuple[list[str], type[BaseModel] | None]:
+    """The keys that lead to an error, as they stand in the file, and the section that the last one stands in.
+
+    pydantic puts the kind of a searcher, and of a comparison's method, among the keys.
+    """
+    parts = [str(part) for part in loc]
+    if parts[:1] != ["searcher"]:
+        return parts, _SECTIONS.get(".".join(parts[:-1]))
+    match parts[1:]:
+        case ["comparison", "methods", name, kind, *keys]:
+            return ["searcher", "methods", name, *keys], METHODS.get(kind)
+        case ["comparison", "periods", key, *keys]:
+            return ["searcher", "periods", key, *keys], PeriodsSettings
+        case [kind, *keys]:
+            return ["searcher", *keys], SEARCHERS.get(kind)
+    return parts, SweepFile
+
+
+def _nearest(key: str, model: type[BaseModel] | None) -> str:
+    """The keys that would be right there."""
     if model is None:
         return ""
     known = sorted(model.model_fields)
-    near = difflib.get_close_matches(location[-1], known, n=1)
+    near = difflib.get_close_matches(key, known, n=1)
     guess = f", did you mean {near[0]!r}?" if near else ""
-    where = f" of the searcher {kinds[0]}" if kinds else ""
+    where = next((f" of the searcher {kind}" for kind, each in SEARCHERS.items() if each is model), "")
     return f"{guess} (known{where}: {', '.join(known)})"

@@ -17,7 +17,10 @@ from pathlib import Path
 from kdsearch.search.baselines import Baseline
 from kdsearch.search.config import SweepFile
 from kdsearch.search.logbook import Logbook
+from kdsearch.search.packing import packed
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
+from kdsearch.search.searchers.plans import objective_metric
+from kdsearch.search.teachers import Teachers
 from kdsearch.search.trial_states import Job, LiveTrial, PastTrial, Tally
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.states import Role, TrialState
@@ -27,7 +30,6 @@ from kdsearch.trainables.protocol import EpochReport, Member, MemberState
 from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.seeds import derive_seed
 
-OBJECTIVE = "1/val_error"
 _WAVES = 8  # trials asked for at a time: this many times what runs at once
 
 
@@ -36,23 +38,6 @@ class Idle(Enum):
 
     WAIT = "results are awaited"
     DONE = "nothing is left"
-
-
-def even_packs(shapes: Sequence[Sequence[int]], *, most: int, workers: int) -> list[list[int]]:
-    """Cut each shape's trials into packs of nearly equal size, at most `most` in one; larger packs first.
-
-    As many packs as there are workers, or a multiple of that, so that no worker idles while the last packs run.
-    """
-    counts = [-(-len(members) // most) for members in shapes]
-    while sum(counts) % workers:
-        largest = max(range(len(shapes)), key=lambda i: len(shapes[i]) / counts[i])
-        if len(shapes[largest]) <= counts[largest]:
-            break  # every trial has a pack of its own
-        counts[largest] += 1
-    packs = [
-        list(members[i::count]) for members, count in zip(shapes, counts, strict=True) for i in range(count)
-    ]
-    return sorted(packs, key=len, reverse=True)
 
 
 class Coordinator:
@@ -85,9 +70,7 @@ class Coordinator:
         self._staged: dict[int, list[int]] = {}  # jobs handed out that have not begun
         self._jobs = 0
         self._logbook = Logbook(sweep.name, submit, clock)
-        self._baselines: dict[str, Baseline] = {}
-        self._teachers: dict[str, Path | None] = {}  # model -> weights; None: still training
-        self._broken: dict[str, str] = {}  # model -> why there will be no teacher
+        self._teachers = Teachers()
         self.interrupted = False
         for baseline in baselines:
             self._add_baseline(baseline)
@@ -204,8 +187,7 @@ class Coordinator:
             search=False,
             output=baseline.path,
         )
-        self._teachers[baseline.model] = None
-        self._baselines[baseline.model] = baseline
+        self._teachers.expect(baseline)
         self._trials[trial.number] = trial
         row = self._row(trial, orbit_size=1, design="baseline", probability=None)
         self._submit(op.AddTrials(self.sweep.name, (row,)))
@@ -214,10 +196,10 @@ class Coordinator:
             self._take_up(trial, past)
         known = baseline.known()
         if known is not None and past is not None and past.state == "complete":
-            self._teachers[baseline.model] = baseline.path
+            self._teachers.found(baseline)
             return
         if known is not None:
-            self._teachers[baseline.model] = baseline.path
+            self._teachers.found(baseline)
             trial.last_error, trial.best_error = known.error, known.best_error
             trial.best_epoch, trial.last_epoch = known.best_epoch, known.last_epoch
             self._finish(trial, "complete", f"reused: trained as trial {known.trial} of sweep {known.sweep}")
@@ -239,7 +221,15 @@ class Coordinator:
         unanswered = [trial.number for trial in added if not self._answered(trial)]
         held, self._held = self._held, []
         ready = [number for number in [*held, *unanswered] if self._has_inputs(self._trials[number])]
-        self._packs.extend(self._packed(ready))
+        self._packs.extend(
+            packed(
+                [self._trials[number] for number in ready],
+                self._kind,
+                self._settings,
+                most=self.sweep.run.pack,
+                workers=self._concurrency,
+            )
+        )
         self._record()
         return bool(requests) or len(held) > len(self._held)
 
@@ -247,8 +237,9 @@ class Coordinator:
         trial = LiveTrial(
             number=request.number,
             configuration=request.configuration,
-            seed=derive_seed(self.sweep.seed, "trial", request.number),
+            seed=derive_seed(self.sweep.seed, *(request.seed_key or ("trial", request.number))),
             search=True,
+            plan=request.plan,
             needs=tuple(self._kind.inputs(self._settings, request.configuration)),
         )
         self._trials[trial.number] = trial
@@ -265,6 +256,7 @@ class Coordinator:
             orbit_size=orbit_size,
             sampling_design=design,
             inclusion_probability=probability,
+            plan=trial.plan,
         )
 
     def _answered(self, trial: LiveTrial) -> bool:
@@ -272,15 +264,16 @@ class Coordinator:
         past = self._history.get(trial.number)
         if past is None:
             return False
-        if past.key != configuration_key(trial.configuration):
+        differs = "configuration" if past.key != configuration_key(trial.configuration) else "plan"
+        if differs == "configuration" or dict(past.plan) != dict(trial.plan):
             raise KdsearchError(
-                f"trial {trial.number} of sweep {self.sweep.name} has another configuration in the database",
+                f"trial {trial.number} of sweep {self.sweep.name} has another {differs} in the database",
                 "The sweep file, the data or the program changed since the sweep began. Start a new sweep.",
             )
         if past.state not in {"complete", "diverged", "failed", "stopped"}:
             self._take_up(trial, past)
             return False
-        self.tally.count(trial.number, past.state, past.error)
+        self._count(trial, past.state, past.error)
         self._tell(trial.number, past.state, past.error)
         return True
 
@@ -296,22 +289,14 @@ class Coordinator:
 
     def _has_inputs(self, trial: LiveTrial) -> bool:
         """Whether the trial can run now; if not, it is held, or failed where its inputs will never come."""
-        broken = [self._broken[model] for model in trial.needs if model in self._broken]
-        if broken:
-            self._finish(trial, "failed", broken[0])
+        obstacle = self._teachers.obstacle(trial.needs)
+        if obstacle is not None:
+            self._finish(trial, "failed", obstacle)
             return False
-        if all(self._teachers.get(model) is not None for model in trial.needs):
+        if self._teachers.ready(trial.needs):
             return True
         self._held.append(trial.number)
         return False
-
-    def _packed(self, numbers: Sequence[int]) -> list[list[int]]:
-        """Group trials by shape and make packs of them."""
-        shapes: dict[str, list[int]] = {}
-        for number in numbers:
-            shape = self._kind.shape(self._settings, self._trials[number].configuration)
-            shapes.setdefault(shape, []).append(number)
-        return even_packs(list(shapes.values()), most=self.sweep.run.pack, workers=self._concurrency)
 
     # -- results out --------------------------------------------------------------------------------------------------
 
@@ -334,7 +319,8 @@ class Coordinator:
             seed=trial.seed,
             configuration=trial.configuration,
             checkpoint=trial.checkpoint,
-            inputs={f"teacher:{model}": path for model in trial.needs if (path := self._teachers[model])},
+            inputs=self._teachers.inputs(trial.needs),
+            plan=trial.plan,
         )
 
     @property
@@ -344,7 +330,7 @@ class Coordinator:
 
     def _on_report(self, job: int, report: EpochReport) -> None:
         trial = self._trials[report.number]
-        error = report.metrics.get(OBJECTIVE, float("nan"))
+        error = report.metrics.get(objective_metric(trial.plan), float("nan"))
         trial.count(report.epoch, error, report.metrics.get("seconds", 0.0))
         if report.state is MemberState.RUNNING:
             return
@@ -372,24 +358,14 @@ class Coordinator:
         for path in self.checkpoints.glob(f"{trial.number}-*.pt"):
             path.unlink(missing_ok=True)
         if trial.search:
-            self.tally.count(trial.number, state, trial.last_error)
+            self._count(trial, state, trial.last_error)
             self._tell(trial.number, state, trial.last_error)
         elif trial.output is not None:
-            self._on_baseline(trial, state, message)
+            self._teachers.finished(trial, sweep=self.sweep.name, state=state, message=message)
 
-    def _on_baseline(self, trial: LiveTrial, state: str, message: str) -> None:
-        model = str(trial.configuration["model.1"])
-        if state == "complete":
-            self._teachers[model] = trial.output
-            self._baselines[model].remember(
-                sweep=self.sweep.name,
-                error=trial.last_error,
-                best_error=trial.best_error,
-                best_epoch=trial.best_epoch,
-                last_epoch=trial.last_epoch,
-            )
-        else:
-            self._broken[model] = f"its frozen teacher {model} (trial {trial.number}) {state}: {message}"
+    def _count(self, trial: LiveTrial, state: str, error: float | None) -> None:
+        """Count a finished trial; trials that a method learns from are measured on another part than its final ones."""
+        self.tally.count(trial.number, state, error if trial.plan.get("final", True) else None)
 
     def _tell(self, number: int, state: str, error: float | None) -> None:
         complete = state == "complete" and error is not None

@@ -20,11 +20,13 @@ from typing import Any, cast
 
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search.baselines import baselines_for
+from kdsearch.search.code_version import code_version
 from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.progress import Display
 from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
 from kdsearch.search.searchers import Chooser, make_searcher
+from kdsearch.search.searchers.plans import objective_of
 from kdsearch.search.searchers.policies import Look
 from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
@@ -34,7 +36,18 @@ from kdsearch.search.trialdb.states import SweepState, TrialState
 from kdsearch.spaces import TARGET
 from kdsearch.trainables.registry import trainable_kind
 
-PACKAGES = ("kdsearch", "ray", "torch", "numpy", "pandas", "scipy", "scikit-learn", "sqlalchemy")
+PACKAGES = (
+    "kdsearch",
+    "ray",
+    "torch",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "sqlalchemy",
+    "optuna",
+    "hyperopt",
+)
 
 
 def utc_now() -> datetime:
@@ -93,7 +106,7 @@ def start(
             trainable=sweep.trainable.kind,
             settings=sweep.resolved(),
             seed=sweep.seed,
-            code_version=metadata.version("kdsearch"),
+            code_version=code_version(),
             environment={**environment(), "command": launch.command, "packs_at_a_time": slots.concurrency},
         )
         for text in notes:
@@ -230,12 +243,15 @@ def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
     database.mark_running_as_lost(name, "the driver ended without a word")
     trials = database.trials(name)
     cut = [t.number for t in trials if t.attempts and t.state in {TrialState.WAITING, TrialState.LOST}]
-    curves = _epochs(database, name, cut)
+    curves = _epochs(
+        database, name, {trial.number: trial.plan or {} for trial in trials if trial.number in cut}
+    )
     saved = {a.number: a for a in database.attempts(name, numbers=cut) if a.checkpoint} if cut else {}
     return {
         trial.number: PastTrial(
             state=str(trial.state),
             key=trial.configuration_hash,
+            plan=trial.plan or {},
             error=trial.error,
             attempts=trial.attempts,
             epochs=curves.get(trial.number, ()),
@@ -246,11 +262,15 @@ def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
     }
 
 
-def _epochs(database: TrialDatabase, name: str, numbers: Sequence[int]) -> dict[int, tuple[PastEpoch, ...]]:
-    """Epochs that trials were cut off after: what a checkpoint of them has behind it."""
-    if not numbers:
+def _epochs(
+    database: TrialDatabase, name: str, plans: Mapping[int, Mapping[str, Any]]
+) -> dict[int, tuple[PastEpoch, ...]]:
+    """Epochs that trials (by number, with their plans) were cut off after: what a checkpoint has behind it."""
+    if not plans:
         return {}
-    curves = database.curves_frame(name, trials=numbers, metrics=["val_error", "seconds"])
+    objectives = {number: objective_of(plan) for number, plan in plans.items()}
+    metrics = [*sorted(set(objectives.values())), "seconds"]
+    curves = database.curves_frame(name, trials=sorted(plans), metrics=metrics)
     found: dict[int, dict[int, dict[str, float]]] = {}
     target = curves[(curves["metric"] == "seconds") | (curves["node"] == TARGET)]
     for row in cast(list[dict[str, Any]], target.to_dict("records")):
@@ -258,7 +278,9 @@ def _epochs(database: TrialDatabase, name: str, numbers: Sequence[int]) -> dict[
         epochs.setdefault(int(row["epoch"]), {})[str(row["metric"])] = float(row["value"])
     return {
         number: tuple(
-            PastEpoch(epoch=epoch, error=values.get("val_error", nan), seconds=values.get("seconds", 0.0))
+            PastEpoch(
+                epoch=epoch, error=values.get(objectives[number], nan), seconds=values.get("seconds", 0.0)
+            )
             for epoch, values in sorted(epochs.items())
         )
         for number, epochs in found.items()

@@ -1,5 +1,7 @@
 """The live progress display: space, trials done and to do, best error, AUC per condition, time left.
 
+A comparison of methods shows the mean accuracy of each method in place of conditions and the best error.
+
 On a terminal a panel that redraws in place; elsewhere (a log file, CI) a line every so often.
 """
 
@@ -22,6 +24,8 @@ from kdsearch.search.searchers.base import ConditionSoFar, Overview
 _LINE_EVERY_S = 10.0
 _REDRAW_EVERY_S = 0.25
 _BAR = 30
+_NUMBERS = ("draws", "AUC", "runs", "accuracy")
+METHOD = "method"  # the group under which a comparison tells how its methods stand
 _MOST_SHOWN = 15  # conditions; the whole panel fits a terminal of 24 lines
 
 
@@ -133,26 +137,43 @@ class LineDisplay:
         yield
 
 
+def compares_methods(overview: Overview) -> bool:
+    """Whether the conditions are methods: their draws are runs and their AUC is the mean accuracy."""
+    return bool(overview.conditions) and all(row.group == METHOD for row in overview.conditions)
+
+
 def headline(coordinator: Coordinator, overview: Overview, watch: Watch) -> str:
-    """One line: the space, trials, best error, time."""
-    tally = coordinator.tally
-    best = (
-        ""
-        if tally.best_error is None
-        else f"  best error {tally.best_error:.2f} % (trial {tally.best_number})"
-    )
-    left = watch.left_s(overview)
-    remaining = "" if left is None else f"  {clock_text(left)} left in {overview.space}"
+    """One line: the space or the methods, trials, what is best so far, time."""
+    tally, methods = coordinator.tally, compares_methods(overview)
     restriction = f" ({overview.restriction})" if overview.restriction else ""
+    what = f"{len(overview.conditions)} methods" if methods else f"space {overview.space}{restriction}"
+    if methods:
+        best = _leader(overview.conditions)
+    elif tally.best_error is None:
+        best = ""
+    else:
+        best = f"  best error {tally.best_error:.2f} % (trial {tally.best_number})"
+    left = watch.left_s(overview)
+    where = "" if methods else f" in {overview.space}"
+    remaining = "" if left is None else f"  {clock_text(left)} left{where}"
     return (
-        f"space {overview.space}{restriction}: {overview.done}/{overview.planned} trials{best}"
+        f"{what}: {overview.done}/{overview.planned} trials{best}"
         f"  {clock_text(watch.elapsed_s)} elapsed{remaining}"
     )
 
 
+def _leader(methods: Sequence[ConditionSoFar]) -> str:
+    begun = [row for row in methods if row.n]
+    if not begun:
+        return ""
+    best = max(begun, key=lambda row: row.auc)
+    return f"  ahead: {best.value} {best.auc:.2f} % ({best.n} run{'s' * (best.n != 1)})"
+
+
 def panel(coordinator: Coordinator, watch: Watch) -> RenderableType:
     """The whole display."""
-    overview, tally = coordinator.searcher.overview(), coordinator.tally
+    overview = coordinator.searcher.overview()
+    methods = compares_methods(overview)
     title = Text.assemble(
         ("kdsearch ", "bold"),
         (coordinator.sweep.name, "bold cyan"),
@@ -162,37 +183,65 @@ def panel(coordinator: Coordinator, watch: Watch) -> RenderableType:
     left = watch.left_s(overview)
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
-        Text.assemble("space ", (overview.space, "bold yellow")),
+        "methods" if methods else Text.assemble("space ", (overview.space, "bold yellow")),
         ProgressBar(total=max(1, overview.planned), completed=overview.done, width=_BAR),
         f"{overview.done}/{overview.planned} trials",
-        "" if left is None else f"{clock_text(left)} left in this space",
+        "" if left is None else f"{clock_text(left)} left{'' if methods else ' in this space'}",
     )
+    grid = method_grid(overview.conditions) if methods else condition_grid(overview.conditions)
+    told = [] if methods else [Text(restriction, style="dim")]
+    return Group(title, *told, bar, _counts(coordinator, methods=methods), grid)
+
+
+def _counts(coordinator: Coordinator, *, methods: bool) -> Text:
+    """How trials ended; no best error over methods: their searches look at another part than their final trials."""
+    tally = coordinator.tally
     best = "none yet" if tally.best_error is None else f"{tally.best_error:.2f} % (trial {tally.best_number})"
-    counts = Text(
-        f"best error {best}   finished {tally.finished}   running {coordinator.running}"
+    return Text(
+        f"{'' if methods else f'best error {best}   '}finished {tally.finished}   running {coordinator.running}"
         f"   diverged {tally.diverged}   failed {tally.failed}   retried {tally.retried}"
     )
-    return Group(title, Text(restriction, style="dim"), bar, counts, condition_grid(overview.conditions))
 
 
 def condition_grid(conditions: Sequence[ConditionSoFar]) -> Table:
     """AUC of the open conditions so far, best first, with a bar from the worst to the best."""
-    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-    table.add_column("group")
-    table.add_column("condition")
-    table.add_column("draws", justify="right")
-    table.add_column("AUC", justify="right")
-    table.add_column("")
+    table = _grid("group", "condition", "draws", "AUC")
     rows = sorted(conditions, key=lambda row: -row.auc)
     low, high = (rows[-1].auc, rows[0].auc) if rows else (0.0, 1.0)
     shown = rows if len(rows) <= _MOST_SHOWN else [*rows[: _MOST_SHOWN - 3], *rows[-2:]]
     for row in shown:
         if row is rows[-2] and len(shown) < len(rows):
             table.add_row(f"... {len(rows) - len(shown)} more ...", style="dim")
-        bar = ProgressBar(total=max(high - low, 1e-9), completed=row.auc - low, width=_BAR)
         style = "bold green" if row is rows[0] else ""
-        table.add_row(row.group, row.value, str(row.n), f"{row.auc:.2f}", bar, style=style)
+        table.add_row(row.group, row.value, str(row.n), f"{row.auc:.2f}", _bar(row, low, high), style=style)
     return table
+
+
+def method_grid(methods: Sequence[ConditionSoFar]) -> Table:
+    """Mean accuracy of each method so far, in the order of the sweep file, with a bar from the worst to the best."""
+    table = _grid("method", "runs", "accuracy")
+    begun = [row.auc for row in methods if row.n]
+    low, high = (min(begun), max(begun)) if begun else (0.0, 1.0)
+    for row in methods[:_MOST_SHOWN]:
+        style = "bold green" if row.n and row.auc == high else ""
+        cells = (f"{row.auc:.2f}", _bar(row, low, high)) if row.n else ("", "")
+        table.add_row(Text(row.value), str(row.n), *cells, style=style)
+    if len(methods) > _MOST_SHOWN:
+        table.add_row(f"... {len(methods) - _MOST_SHOWN} more ...", style="dim")
+    return table
+
+
+def _grid(*columns: str) -> Table:
+    """A table whose last column, without a name, is for a bar."""
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
+    for column in columns:
+        table.add_column(column, justify="right" if column in _NUMBERS else "left")
+    table.add_column("")
+    return table
+
+
+def _bar(row: ConditionSoFar, low: float, high: float) -> ProgressBar:
+    return ProgressBar(total=max(high - low, 1e-9), completed=row.auc - low, width=_BAR)
 
 
 def clock_text(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class PastTrial:
 
     state: str
     key: str
+    plan: Mapping[str, Any] = field(default_factory=dict)
     error: float | None
     attempts: int
     epochs: Sequence[PastEpoch] = ()  # of a trial that was cut off
@@ -41,6 +42,7 @@ class LiveTrial:
     configuration: Mapping[str, Any]
     seed: int
     search: bool
+    plan: Mapping[str, Any] = field(default_factory=dict)
     attempt: int = 0  # the newest one
     failures: int = 0  # attempts of this run that failed; an interrupt is no failure
     checkpoint: Path | None = None
@@ -83,7 +85,7 @@ class Tally:
     best_number: int | None = None
 
     def count(self, number: int, state: str, error: float | None) -> None:
-        """Take one finished trial in."""
+        """Take one finished trial in; with an error, it may be the best one."""
         self.finished += 1
         self.diverged += state == "diverged"
         self.failed += state == "failed"

@@ -32,6 +32,7 @@ class Gate(StrEnum):
     LINEAR = "linear"  # their mean times the share of the run that is done
     NEGATIVE_LINEAR = "negative-linear"  # their mean times the share of the run that is left
     CORRECT = "correct"  # those where the source is right, over the whole batch's size
+    LEARNED = "learned"  # their mean times a weight in [0, 1] that the training itself optimises
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,10 @@ class Graph:
     def frozen_nodes(self) -> tuple[int, ...]:
         """Return the auxiliary nodes that no edge reaches: pre-trained teachers that are not trained."""
         return tuple(node for node in self.nodes if node != TARGET and self._is_cut_off(node))
+
+    def learned_edges(self) -> tuple[Edge, ...]:
+        """Return the edges whose weight is learned, in the order of `edges`."""
+        return tuple(edge for edge in self.edges() if edge.gate is Gate.LEARNED)
 
     def all_through(self) -> Graph:
         """Return the graph of the same nodes in which every edge is through: deep mutual learning."""

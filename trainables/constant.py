@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from kdsearch.spaces import DesignSpace
 from kdsearch.spaces.errors import KdsearchError, UsageError
-from kdsearch.trainables.protocol import Configuration, EpochReport, Member, MemberState
+from kdsearch.trainables.metaparameters.declaration import Metaparameter
+from kdsearch.trainables.protocol import Configuration, EpochReport, Member, MemberState, Pretraining
 from kdsearch.trainables.seeds import derive_seed
 
 _DEFAULTS: Mapping[str, object] = {
@@ -27,6 +29,7 @@ _DEFAULTS: Mapping[str, object] = {
     "kill": [],
     "marker": "",
     "target": "",
+    "metaparameters": {},
 }
 
 
@@ -34,7 +37,8 @@ class ConstantPack:
     """Members whose error is `50 + effects + noise`, the same at every epoch.
 
     settings: `epochs`; `epoch_s` (seconds slept an epoch and pack); `noise` (width of the uniform noise, per cent);
-    `effects` ({"parameter=value": per cent}); `fail`, `diverge`, `kill` (numbers of members that raise, diverge, or
+    `effects` ({"parameter=value": per cent}); `metaparameters` ({name: [low, high]}: declared as differentiable, they
+    stay where they start); `fail`, `diverge`, `kill` (numbers of members that raise, diverge, or
     end their worker's process in the first epoch); `marker` (a folder: a member misbehaves once only, and leaves a
     file there).
     """
@@ -61,7 +65,7 @@ class ConstantPack:
                 state = MemberState.DIVERGED
             elif self._epoch[number] >= int(str(self._settings["epochs"])):
                 state = MemberState.COMPLETE
-            error = float("nan") if state is MemberState.DIVERGED else self._error(member)
+            metrics = self._metrics(member, diverged=state is MemberState.DIVERGED)
             if state is not MemberState.RUNNING:
                 del self._members[number]
             reports.append(
@@ -69,7 +73,7 @@ class ConstantPack:
                     number=number,
                     epoch=self._epoch[number],
                     state=state,
-                    metrics={"1/val_error": error, "seconds": 0.0},
+                    metrics=metrics,
                     message="told to diverge" if state is MemberState.DIVERGED else "",
                 )
             )
@@ -88,6 +92,21 @@ class ConstantPack:
     def save_output(self, number: int, path: Path) -> None:
         """Write the error reached."""
         path.write_text(json.dumps({"number": number}), encoding="utf-8")
+
+    def _metrics(self, member: Member, *, diverged: bool) -> dict[str, float]:
+        """What the member's plan asks for; both parts have the same error."""
+        error = float("nan") if diverged else self._error(member)
+        metrics = {"seconds": 0.0}
+        if member.plan.get("train_on") != "all":
+            metrics["1/val_error"] = error
+        if member.plan.get("evaluate"):
+            metrics["1/test_error"] = error
+        start = member.plan.get("optimiser", {}).get("start", {})
+        for name in cast(Mapping[str, object], self._settings["metaparameters"]):
+            value = start.get(name, member.configuration.get(name))
+            if value is not None:
+                metrics[f"meta.{name}"] = float(value)
+        return metrics
 
     def _error(self, member: Member) -> float:
         effects = cast(Mapping[str, float], self._settings["effects"])
@@ -137,6 +156,23 @@ class ConstantKind:
     def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
         """There is no data."""
         del settings, data_root
+        return ()
+
+    def check_space(self, settings: Mapping[str, object], space: DesignSpace) -> None:
+        """Any space will do."""
+        del settings, space
+
+    def metaparameters(
+        self, settings: Mapping[str, object], configuration: Configuration
+    ) -> Sequence[Metaparameter]:
+        """Those that the settings name."""
+        del configuration
+        named = cast(Mapping[str, Sequence[float]], settings.get("metaparameters", {}))
+        return tuple(Metaparameter(name=name, low=low, high=high) for name, (low, high) in named.items())
+
+    def pretraining(self, settings: Mapping[str, object], models: Sequence[str]) -> Sequence[Pretraining]:
+        """Nothing is needed."""
+        del settings, models
         return ()
 
     def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:

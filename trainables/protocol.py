@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from kdsearch.spaces import DesignSpace
+from kdsearch.trainables.metaparameters.declaration import Metaparameter
 
 Configuration = Mapping[str, str | int | float | bool]
 
@@ -33,6 +36,8 @@ class Member:
     checkpoint: Path | None = None  # resume from this file, written by `Pack.save`
     # role -> weight file: KTG's frozen teachers are named "teacher:<model>"
     inputs: Mapping[str, Path] = field(default_factory=dict)
+    # what the searcher tells the trial beside its configuration (`Plan`'s keys); plain data
+    plan: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,18 @@ class EpochReport:
     state: MemberState
     metrics: Mapping[str, float]
     message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """A model that trials of a sweep need as an input, to be trained once before them.
+
+    defined_by: plain data; two sweeps with equal values (and seed and data) share one training.
+    """
+
+    model: str  # trials name it in `TrainableKind.inputs`
+    configuration: Configuration  # of the trial that trains it
+    defined_by: Mapping[str, Any]
 
 
 class Pack(Protocol):
@@ -81,11 +98,22 @@ class TrainableKind(Protocol):
     def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
         """Refuse data that is missing or broken, before any trial starts; return what a reader must know of it."""
 
+    def check_space(self, settings: Mapping[str, object], space: DesignSpace) -> None:
+        """Refuse a space with parameters that the trainable does not know, or values that it cannot take."""
+
+    def metaparameters(
+        self, settings: Mapping[str, object], configuration: Configuration
+    ) -> Sequence[Metaparameter]:
+        """Parameters of the configuration that the loss can be differentiated by; none if there are none."""
+
+    def pretraining(self, settings: Mapping[str, object], models: Sequence[str]) -> Sequence[Pretraining]:
+        """Trainings that come before all trials; `models` are the architectures that the space can ask for."""
+
     def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:
         """Architectures whose pre-trained weights a trial needs (its frozen teachers), each once."""
 
     def shape(self, settings: Mapping[str, object], configuration: Configuration) -> str:
-        """Trials with equal shapes may share a pack."""
+        """Trials with equal shapes may share a pack, if they have equal plans (but for run and start values)."""
 
     def make_pack(
         self,

@@ -29,6 +29,7 @@ def describe_member(member: Member) -> dict[str, Any]:
         "configuration": dict(member.configuration),
         "checkpoint": None if member.checkpoint is None else str(member.checkpoint),
         "inputs": {role: str(path) for role, path in member.inputs.items()},
+        "plan": dict(member.plan),
     }
 
 
@@ -40,6 +41,7 @@ def read_member(data: Mapping[str, Any]) -> Member:
         configuration=data["configuration"],
         checkpoint=None if data["checkpoint"] is None else Path(data["checkpoint"]),
         inputs={role: Path(path) for role, path in data["inputs"].items()},
+        plan=data["plan"],
     )
 
 

@@ -12,6 +12,7 @@ from kdsearch.trainables.protocol import TrainableKind
 # name -> module that holds `KIND`
 _MODULES = {
     "constant": "kdsearch.trainables.constant",
+    "kd": "kdsearch.trainables.kd",
     "ktg": "kdsearch.trainables.ktg",
 }
 

@@ -13,7 +13,12 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from kdsearch.spaces.errors import UsageError
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+GENERATOR = b'<meta name="generator" content="kdsearch">'
+_HEAD = 4096  # bytes of a page in which that stands
 
 DEFAULT_DATABASE = "sqlite:///kdsearch.db"
 
@@ -93,6 +98,31 @@ def _finite(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_finite(value) for value in data]
     return data
+
+
+def check_report_folder(out: Path) -> None:
+    """Refuse to write a report among other files; for use before any work is done.
+
+    A folder that is not there, is empty or holds an earlier report is right. What cannot be looked into is left to
+    the one who writes.
+
+    Raises:
+        UsageError: the folder holds something else.
+
+    """
+    page = out / "report.html"
+    try:
+        names = [path.name for path in out.iterdir()] if out.is_dir() else []
+        ours = page.is_file() and GENERATOR in page.read_bytes()[:_HEAD]
+    except OSError:
+        return
+    if not ours and any(
+        not name.startswith(".draft-") for name in names
+    ):  # a draft is left where a writer was killed
+        raise UsageError(
+            f"{out} is not empty and holds no report of kdsearch",
+            "Give another folder for the report with --out, or empty this one.",
+        )
 
 
 def environment_data_root(data_root: Path | None) -> Path | None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from kdsearch.search.cli.common import data_root_option, debug_option, json_option, print_json
 from kdsearch.trainables import data as data_sets
+from kdsearch.trainables.data.registry import data_set
+from kdsearch.trainables.data.roots import HOW_TO_SET, resolve_data_root
 
 
-@click.group("data")
+@click.group("data", short_help="Check data sets, or make a small made-up sample.")
 def data() -> None:
     """Check data sets, or make a small made-up sample in the official format."""
 
 
-@data.command("check")
+@data.command("check", short_help="Look at all files of data sets; say what is wrong with them.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @data_root_option
 @json_option
@@ -25,16 +28,33 @@ def check(names: tuple[str, ...], data_root: Path | None, as_json: bool) -> int:
     reports = [data_sets.check(name, data_root) for name in names or data_sets.data_set_names()]
     if as_json:
         print_json([report.to_dict() for report in reports])
-    else:
-        for report in reports:
+        return 0 if all(report.ok for report in reports) else 1
+    no_root = resolve_data_root(data_root) is None
+    unseen = [report for report in reports if no_root and not report.ok and not report.files]
+    together = len(unseen) > 1
+    for report in reports:
+        if not together or report not in unseen:
             click.echo(str(report))
+    if together:
+        _tell_unseen(unseen)
     return 0 if all(report.ok for report in reports) else 1
 
 
-@data.command("sample")
+def _tell_unseen(reports: Sequence[data_sets.CheckReport]) -> None:
+    """Say once what keeps all these data sets from being looked at, and where each comes from."""
+    click.echo(f"No data root is given, so {len(reports)} of the data sets could not be looked at:")
+    for report in reports:
+        known = data_set(report.name)
+        archives = f"{' or '.join(known.archives)} from " if known.archives else ""
+        click.echo(f"  {report.name}  {known.title}; {archives}{known.source}")
+    click.echo(HOW_TO_SET)
+    click.echo("`kdsearch data sample NAME DIRECTORY` writes a small made-up set in the official format.")
+
+
+@data.command("sample", short_help="Write a small made-up data set in the official format.")
 @click.argument("name")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the sample.")
 @debug_option
 def sample(name: str, directory: Path, seed: int) -> None:
     """Write a small made-up data set in the official format of NAME below DIRECTORY."""

@@ -7,11 +7,18 @@ from pathlib import Path
 import click
 
 from kdsearch.analysis.report import write_report
-from kdsearch.search.cli.common import database_option, debug_option, json_option, print_json
-from kdsearch.search.trialdb import TrialDatabase, read_record
+from kdsearch.search.cli.common import (
+    check_report_folder,
+    database_option,
+    debug_option,
+    json_option,
+    print_json,
+)
+from kdsearch.search.cli.databases import open_to_read
+from kdsearch.search.trialdb import read_record
 
 
-@click.command("report")
+@click.command("report", short_help="Write report.html, figures and CSV files of sweeps.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the report."
@@ -24,7 +31,8 @@ def report(names: tuple[str, ...], out: Path, db: str, as_json: bool) -> None:  
 
     Several names give one report that compares them.
     """
-    with TrialDatabase.open(db, create=False, read_only=True) as database:
+    check_report_folder(out)
+    with open_to_read(db) as database:
         records = [read_record(database, name) for name in names]
     files = write_report(records, out)
     if as_json:

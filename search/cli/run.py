@@ -20,6 +20,7 @@ from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search import launch as launching
 from kdsearch.search.cli.common import (
     DEFAULT_DATABASE,
+    check_report_folder,
     data_root_option,
     database_option,
     debug_option,
@@ -29,6 +30,7 @@ from kdsearch.search.cli.common import (
     print_json,
     set_option,
 )
+from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.cli.summary import print_summary, summary_of
 from kdsearch.search.config import RefinementSettings, SweepFile, load_sweep, parse_sweep
 from kdsearch.search.coordinator import Coordinator
@@ -74,7 +76,7 @@ def _sweep_options(function: F) -> F:
     return function
 
 
-@click.command("refine")
+@click.command("refine", short_help="Refine a design space step by step and write a report.")
 @_sweep_options
 @click.option(
     "--policy",
@@ -101,7 +103,7 @@ def refine(preset_or_file: str, policy: str | None, by_hand: bool, **options: An
     _launch(sweep, "refine", options)
 
 
-@click.command("sweep")
+@click.command("sweep", short_help="Run any searcher on any trainable and write a report.")
 @_sweep_options
 @_run_options
 def sweep(preset_or_file: str, **options: Any) -> None:
@@ -109,13 +111,15 @@ def sweep(preset_or_file: str, **options: Any) -> None:
     _launch(load_sweep(preset_or_file, options["changes"], options["seed"]), "sweep", options)
 
 
-@click.command("resume")
+@click.command("resume", short_help="Go on with an interrupted sweep.")
 @click.argument("name")
 @_run_options
 def resume(name: str, **options: Any) -> None:
     """Go on with an interrupted sweep: finished trials are kept, the others run again."""
     launch = _launch_of(options)
     display, shown = _displays(as_json=options["as_json"])
+    check_report_folder(_report_folder(name, options))
+    open_to_read(launch.db).close()  # a database of an earlier version is brought up to date
     if launching.finished(launch.db, name):
         messages().print(f"{name} is complete: nothing was run.")
     seconds = _timed(
@@ -128,6 +132,7 @@ def _launch(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     launch = _launch_of(options)
     name = options["name"] or launching.free_name(launch.db, sweep.name)
     sweep = parse_sweep({**sweep.resolved(), "name": name}, "the sweep")
+    check_report_folder(_report_folder(name, options))
     display, shown = _displays(as_json=options["as_json"])
     _check_person(sweep)
     if not options["as_json"]:
@@ -171,8 +176,12 @@ def _timed(launch: launching.Launch, name: str, run: Callable[[], object]) -> fl
     return time.monotonic() - begun
 
 
+def _report_folder(name: str, options: dict[str, Any]) -> Path:
+    return options["out"] or Path(f"{name}-report")
+
+
 def _report(name: str, launch: launching.Launch, options: dict[str, Any], seconds: float) -> None:
-    out = options["out"] or Path(f"{name}-report")
+    out = _report_folder(name, options)
     if not options["as_json"]:
         messages().print("Writing the report ...", style="dim")
     summary = summary_of(name, launch.db, out, seconds)

@@ -16,7 +16,7 @@ from kdsearch.spaces import DesignSpace, Graph, KtgSpace, Value, describe
 from kdsearch.spaces.errors import UsageError
 
 
-@click.command("space")
+@click.command("space", short_help="Show a design space and its exact size; sample or list it.")
 @click.argument("preset_or_file")
 @click.option("--sample", "sample", type=click.IntRange(min=1), help="Print this many uniform draws.")
 @click.option(
@@ -108,7 +108,7 @@ def line_of(found: DesignSpace, configuration: dict[str, Value]) -> str:
     return " ".join(f"{name}={value}" for name, value in configuration.items())
 
 
-@click.command("presets")
+@click.command("presets", short_help="List the sweep files that are included.")
 @click.option("--show", metavar="NAME", help="Print a preset's sweep file.")
 @json_option
 @debug_option

@@ -8,18 +8,20 @@ import click
 from rich.table import Table
 
 from kdsearch.search.cli.common import database_option, debug_option, json_option, print_json, results
-from kdsearch.search.trialdb import TrialDatabase
+from kdsearch.search.cli.databases import open_to_read
+from kdsearch.search.cli.methods import methods_of, planned_runs, print_methods
+from kdsearch.search.trialdb import Trial, TrialDatabase, read_record
 from kdsearch.search.trialdb.states import Role, TrialState
 
 
-@click.command("status")
+@click.command("status", short_help="Show the sweeps of a database and how far they are.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @database_option
 @json_option
 @debug_option
 def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT001
     """Show the sweeps of a database, or those that are named."""
-    with TrialDatabase.open(db, create=False, read_only=True) as database:
+    with open_to_read(db) as database:
         wanted = names or tuple(sweep.name for sweep in database.sweeps())
         rows = [_row(database, name) for name in wanted]
     if as_json:
@@ -36,7 +38,12 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
         best = "" if row["best_error"] is None else f"{row['best_error']:.2f} % (trial {row['best_trial']})"
         created = f"{row['created']:%Y-%m-%d %H:%M} UTC"
         table.add_row(row["name"], _state(row), " → ".join(row["spaces"]), counts, best, created)
-    results().print(table)
+    console = results()
+    console.print(table)
+    for row in rows:
+        if row["comparison"] is not None:
+            console.print(f"\n[bold]{row['name']}[/bold]")
+            print_methods(console, row["comparison"])
     for row in rows:
         if _state(row) == "driver gone":
             click.echo(
@@ -50,10 +57,18 @@ def _state(row: dict[str, Any]) -> str:
     return str(row["state"])
 
 
+def _stands(trial: Trial) -> bool:
+    """Whether a trial's error may be ranked: those of a method's search are of another part than its final trials'."""
+    plan = trial.plan or {}
+    return "method" not in plan or bool(plan.get("final"))
+
+
 def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
     sweep = database.sweep(name)
     trials = database.trials(name, states=[TrialState.COMPLETE])
-    complete = [(t.error, t.number) for t in trials if t.role is Role.SEARCH and t.error is not None]
+    complete = [
+        (t.error, t.number) for t in trials if t.role is Role.SEARCH and t.error is not None and _stands(t)
+    ]
     error, number = min(complete, default=(None, None))
     return {
         "name": sweep.name,
@@ -64,6 +79,7 @@ def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
         "trials": {str(state): n for state, n in database.counts_by_state(name, role=Role.SEARCH).items()},
         "best_error": error,
         "best_trial": number,
+        "comparison": methods_of(read_record(database, name)) if planned_runs(sweep.settings) else None,
         "driver": database.driver_state(name),
         "created": sweep.created,
         "ended": sweep.ended,

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
+from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.report import write_report
 from kdsearch.analysis.results import SweepResult, analyse
 from kdsearch.search.cli.common import results
-from kdsearch.search.trialdb import TrialDatabase, read_record
+from kdsearch.search.cli.databases import open_to_read
+from kdsearch.search.cli.methods import methods_of, print_methods
+from kdsearch.search.trialdb import read_record
 
 
 def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
     """Write the report of a sweep and return what is worth saying, as plain data; seconds: what this run took."""
-    with TrialDatabase.open(db, create=False, read_only=True) as database:
+    with open_to_read(db) as database:
         record = read_record(database, name)
     files = write_report([record], out)
-    result = analyse(record)
-    reasons = {decision.child: decision.reason for decision in record.decisions}
-    states = result.searched["state"].value_counts()
+    states = record.trials[record.trials["role"] == "search"]["state"].value_counts()
     return {
         "name": name,
         "state": record.state,
@@ -30,22 +32,39 @@ def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
         "trials": {str(state): int(n) for state, n in states.items()},
         "draws": len(record.draws),
         "seconds": seconds,
-        "lineage": [
-            {
-                "space": space.name,
-                "parent": space.record.parent,
-                "restriction": space.record.restriction,
-                **space.record.counts,
-                "auc": space.auc,
-                "auc_interval": None if space.interval is None else [space.interval.low, space.interval.high],
-                "reason": reasons.get(space.name),
-            }
-            for space in result.spaces
-        ],
-        "best": _best(result),
-        "lowest": _lowest(result),
+        **_findings(record),
         "notes": list(record.notes),
     }
+
+
+def _findings(record: SweepRecord) -> dict[str, Any]:
+    """The table of methods of a sweep that compares some; else the lineage and the best configuration."""
+    comparison = methods_of(record)
+    if comparison is not None:
+        return {"lineage": [], "best": None, "lowest": None, "comparison": comparison}
+    result = analyse(record)
+    return {
+        "lineage": _lineage(result),
+        "best": _best(result),
+        "lowest": _lowest(result),
+        "comparison": None,
+    }
+
+
+def _lineage(result: SweepResult) -> list[dict[str, Any]]:
+    reasons = {decision.child: decision.reason for decision in result.record.decisions}
+    return [
+        {
+            "space": space.name,
+            "parent": space.record.parent,
+            "restriction": space.record.restriction,
+            **space.record.counts,
+            "auc": space.auc,
+            "auc_interval": None if space.interval is None else [space.interval.low, space.interval.high],
+            "reason": reasons.get(space.name),
+        }
+        for space in result.spaces
+    ]
 
 
 def _best(result: SweepResult) -> dict[str, Any] | None:
@@ -76,11 +95,22 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     """Print it for a person."""
     console = results()
     total = sum(summary["trials"].values())
+    draws = f" for {summary['draws']} draws" if summary["draws"] else ""
     took = f" in {summary['seconds']:.0f} s" if summary["seconds"] >= 1 else ""
     states = ", ".join(f"{n} {state}" for state, n in summary["trials"].items())
-    console.print(
-        f"\n[bold]{summary['name']}[/bold]: {total} trials ({states}) for {summary['draws']} draws{took}\n"
-    )
+    console.print(f"\n[bold]{summary['name']}[/bold]: {total} trials ({states}){draws}{took}\n")
+    if summary["comparison"] is not None:
+        print_methods(console, summary["comparison"])
+    else:
+        console.print(_lineage_table(summary["lineage"]))
+        _print_best(console, summary)
+    for note in summary["notes"]:
+        console.print(f"[yellow]{note}[/yellow]")
+    console.print(f"\nTrial database  {summary['database']}", soft_wrap=True)
+    console.print(f"Report          {summary['report']}", soft_wrap=True)
+
+
+def _lineage_table(lineage: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column, justify in (
         ("space", "left"),
@@ -89,7 +119,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         ("how it came about", "left"),
     ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    for space in summary["lineage"]:
+    for space in lineage:
         classes = "infinite" if space["classes"] is None else f"{space['classes']:,}"
         auc = "" if space["auc"] is None else f"{space['auc']:.2f}"
         if space["auc_interval"] is not None:
@@ -100,9 +130,12 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         if space["reason"]:
             told += f"\n[dim]{space['reason']}[/dim]"
         table.add_row(space["space"], classes, auc, told)
-    console.print(table)
-    if summary["best"] is not None:
-        best = summary["best"]
+    return table
+
+
+def _print_best(console: Console, summary: Mapping[str, Any]) -> None:
+    best, lowest = summary["best"], summary["lowest"]
+    if best is not None:
         spread = "" if best["spread"] is None else f" ± {best['spread']:.2f}"
         console.print(
             f"\nBest of space {best['space']}: validation error [bold]{best['error']:.2f} %[/bold]{spread}"
@@ -110,13 +143,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             f" training{'s' * (best['trainings'] != 1)})"
         )
         console.print(f"  {best['text']}", soft_wrap=True)
-        lowest = summary["lowest"]
+    if lowest is not None:
         console.print(f"Lowest error of a single training: {lowest['error']:.2f} % (trial {lowest['trial']})")
     else:
         console.print(
             "\nNo trial was completed, so there is no best one; the report says what became of them."
         )
-    for note in summary["notes"]:
-        console.print(f"[yellow]{note}[/yellow]")
-    console.print(f"\nTrial database  {summary['database']}", soft_wrap=True)
-    console.print(f"Report          {summary['report']}", soft_wrap=True)

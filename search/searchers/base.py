@@ -4,9 +4,9 @@
         ...                                # train them
         searcher.tell(number, outcome)     # in any order
 
-A searcher owns the numbers of its trials: they count up from `first_number` in the order of the asks and depend on
-nothing but its settings and the outcomes it was told. It can therefore be rebuilt by asking again and telling it
-what the trial database holds: the same numbers come with the same configurations.
+A searcher owns the numbers of its trials: they begin at `first_number`, none is left out, and which trial has which
+number depends on nothing but the settings and the outcomes told, never on their order. It can therefore be rebuilt by
+asking again and telling it what the trial database holds: the same numbers come with the same configurations.
 
 What a searcher draws and decides is handed over by `drain` as records, in order; the runner writes them down.
 """
@@ -29,6 +29,10 @@ class Request:
     orbit_size: int
     design: str  # how it came to be asked for; decides whether an EDF may use it
     probability: float | None = 1.0  # inclusion probability under that design; None: unknown
+    # what the trial is told beside its configuration; keys as in `kdsearch.search.searchers.plans`
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    # the trial's seed is derived from the sweep's and this; None: ("trial", number). Trials may share one
+    seed_key: tuple[str | int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

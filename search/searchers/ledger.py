@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,15 @@ class Ledger:
         answers = self.trials_of(space, canonical)
         self.answer(space, answers[0] if answers else self.request(space, canonical, design))
 
-    def request(self, space: DesignSpace, canonical: Mapping[str, Value], design: str) -> int:
+    def request(
+        self,
+        space: DesignSpace,
+        canonical: Mapping[str, Value],
+        design: str,
+        *,
+        probability: float | None = 1.0,
+        plan: Mapping[str, Any] | None = None,
+    ) -> int:
         """Ask for a trial of a canonical configuration and return its number."""
         number = self.first_number + len(self.requests)
         request = Request(
@@ -45,6 +54,8 @@ class Ledger:
             configuration=dict(canonical),
             orbit_size=space.orbit_size(canonical),
             design=design,
+            probability=probability,
+            plan=plan or {},
         )
         self.requests[number] = request
         self.homes[number] = _name(space)

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from kdsearch.analysis.conditions import ConditionRow
-from kdsearch.search.config import RefinementSettings
+from kdsearch.search.searcher_settings import RefinementSettings
 
 
 class Verdict(StrEnum):

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from string import ascii_uppercase
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdsearch.analysis.conditions import ConditionRow, condition_table
 from kdsearch.analysis.sequential import AlphaPlan
-from kdsearch.search.config import RefinementSettings, StatisticsSettings
+from kdsearch.search.searcher_settings import RefinementSettings
 from kdsearch.search.searchers.base import Decision, Note, Outcome, Overview, Record, Request, Stage
 from kdsearch.search.searchers.enumeration import enumerate_into
 from kdsearch.search.searchers.ledger import Ledger
@@ -29,6 +30,9 @@ from kdsearch.search.searchers.policies import Choice, Look, Policy, Verdict
 from kdsearch.search.searchers.random_search import RANDOM_DRAW
 from kdsearch.spaces import DesignSpace
 from kdsearch.trainables.seeds import derive_seed
+
+if TYPE_CHECKING:  # sweep files are checked with the help of searchers
+    from kdsearch.search.config import StatisticsSettings
 
 LAST = "X"
 _NAMES = [letter for letter in ascii_uppercase if letter != LAST]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +34,7 @@ _TRIAL_COLUMNS = (
     *("attempts", "message", "started", "ended"),
     "sampling_design",
 )
+_PLAN_COLUMNS = ("method", "run", "final", "plan")
 _TEXT = pd.StringDtype(na_value=np.nan)  # "str" of pandas 3
 _NODE = re.compile(r"(\d+)/(.+)", re.DOTALL)
 _BATCH = 100_000  # rows fetched at a time
@@ -43,25 +44,26 @@ _IN_LIST = 500  # longer lists of trials are filtered after reading their range
 def trials_frame(connection: Connection, name: str, *, role: Role | None = None) -> pd.DataFrame:
     """Return one row a trial, by number: the columns of `SweepRecord.trials`, then one for each parameter.
 
-    Integers that a trial may lack (best_epoch, last_epoch, a conditional parameter) are Int64 with NA. A
+    Integers that a trial may lack (best_epoch, last_epoch, run, a conditional parameter) are Int64 with NA. A
     parameter that has the name of a fixed column is called "parameter:<name>".
     """
     table = schema.TRIAL
     configuration = cast(table.c.configuration, Text).label("configuration")  # equal ones are parsed once
     query = (
-        select(*(table.c[column] for column in _TRIAL_COLUMNS), configuration)
+        select(*(table.c[column] for column in _TRIAL_COLUMNS), table.c.plan, configuration)
         .where(table.c.sweep_id == sweep_id(connection, name))
         .order_by(table.c.number)
     )
     if role is not None:
         query = query.where(table.c.role == role)
     rows = connection.execute(query).all()
-    *fixed, texts = zip(*rows, strict=True) if rows else ((),) * (len(_TRIAL_COLUMNS) + 1)
+    *fixed, plans, texts = zip(*rows, strict=True) if rows else ((),) * (len(_TRIAL_COLUMNS) + 2)
     frame = pd.DataFrame(
         {column: _fixed(column, values) for column, values in zip(_TRIAL_COLUMNS, fixed, strict=True)}
     ).rename(columns={"sampling_design": "design"})
+    told = pd.DataFrame(_plans(plans), index=frame.index)
     parameters = pd.DataFrame(_parameters(texts), index=frame.index)
-    return pd.concat([frame, parameters], axis="columns")
+    return pd.concat([frame, told, parameters], axis="columns")
 
 
 def _fixed(column: str, values: Sequence[Any]) -> Any:
@@ -76,6 +78,17 @@ def _fixed(column: str, values: Sequence[Any]) -> Any:
     return np.array(values, dtype=np.int64)
 
 
+def _plans(plans: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Return the columns of what trials were told beside their configuration."""
+    given = [plan or {} for plan in plans]
+    return {
+        "method": pd.array([plan.get("method", np.nan) for plan in given], dtype=_TEXT),
+        "run": pd.array([plan.get("run") for plan in given], dtype="Int64"),
+        "final": np.array([bool(plan.get("final")) for plan in given], dtype=np.bool_),
+        "plan": pd.Series(list(plans), dtype=object),
+    }
+
+
 def _times(values: Sequence[datetime | None]) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(pd.to_datetime(pd.Series(list(values), dtype=object), utc=True)).as_unit("us")
 
@@ -84,10 +97,10 @@ def _parameters(texts: Sequence[str]) -> dict[str, Any]:
     """Return a column for each parameter, in the order of first appearance."""
     parsed = {text: json.loads(text) for text in dict.fromkeys(texts)}
     names = dict.fromkeys(name for configuration in parsed.values() for name in configuration)
+    taken = {*_TRIAL_COLUMNS, *_PLAN_COLUMNS, "design"}
     columns = {name: [parsed[text].get(name) for text in texts] for name in names}
     return {
-        f"parameter:{name}" if name in {*_TRIAL_COLUMNS, "design"} else name: _parameter(values)
-        for name, values in columns.items()
+        f"parameter:{name}" if name in taken else name: _parameter(values) for name, values in columns.items()
     }
 
 

@@ -69,11 +69,13 @@ class TrialRow:
     orbit_size: int = 1
     sampling_design: str = "uniform"
     inclusion_probability: float | None = None
+    plan: Mapping[str, Any] | None = None  # told beside the configuration; an empty one becomes None
 
     def __post_init__(self) -> None:
         _integers(self, "number", "seed", "orbit_size")
         check_seed(self.seed)
         object.__setattr__(self, "configuration", plain(self.configuration))
+        object.__setattr__(self, "plan", plain(self.plan) or None)
 
 
 @dataclass(frozen=True, kw_only=True)

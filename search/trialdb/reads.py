@@ -58,6 +58,7 @@ class Trial:
     created: datetime
     started: datetime | None
     ended: datetime | None
+    plan: Mapping[str, Any] | None = None  # what its searcher told it beside the configuration
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from kdsearch.search.trialdb.column_types import StateWord, UtcDateTime
 from kdsearch.search.trialdb.states import Role, SweepState, TrialState
 
-REVISION = "0001"  # the newest file in migrations/versions
+REVISION = "0002"  # the newest file in migrations/versions
 VERSION_TABLE = "kdsearch_version"  # not Alembic's default, which Optuna's databases have too
 
 METADATA = MetaData(
@@ -108,6 +108,7 @@ TRIAL = Table(
     Column("created", UtcDateTime, nullable=False),
     Column("started", UtcDateTime),  # of the first attempt
     Column("ended", UtcDateTime),
+    Column("plan", JSON(none_as_null=True)),  # what its searcher told it beside the configuration
     PrimaryKeyConstraint("sweep_id", "number"),
     ForeignKeyConstraint(["sweep_id"], ["sweep.id"]),
     CheckConstraint("number >= 0", name="number"),

@@ -42,7 +42,7 @@ def check(found: str | None, place: str) -> None:
     _refuse_newer(found, place)
     raise DatabaseOlderError(
         f"{place} was written by an earlier kdsearch (revision {found}; this one reads {REVISION})",
-        "To bring it up to date, open it once for writing: `kdsearch resume`, by a user who may write it.",
+        "It is brought up to date when it is opened for writing: `kdsearch status`, by a user who may write it.",
     )
 
 

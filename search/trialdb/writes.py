@@ -91,6 +91,7 @@ def _add_trials(connection: Connection, sweep: int, rows: Sequence[ops.TrialRow]
             "attempts": 0,
             "message": "",
             "created": row.created,
+            "plan": row.plan,
         }
         for row in rows
     ]

@@ -1,14 +1,14 @@
-"""Makes `synthetic.py` of this folder importable by the tests beside it: tests are no package."""
+"""Makes the synthetic records of this folder importable by the tests beside them: tests are no package."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
-_NAME = "synthetic"
-if _NAME not in sys.modules:
-    _spec = importlib.util.spec_from_file_location(_NAME, Path(__file__).with_name("synthetic.py"))
-    assert _spec is not None
-    assert _spec.loader is not None
-    _module = importlib.util.module_from_spec(_spec)
-    sys.modules[_NAME] = _module
-    _spec.loader.exec_module(_module)
+for _name in ("synthetic", "synthetic_methods"):
+    if _name not in sys.modules:
+        _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
+        assert _spec is not None
+        assert _spec.loader is not None
+        _module = importlib.util.module_from_spec(_spec)
+        sys.modules[_name] = _module
+        _spec.loader.exec_module(_module)

@@ -51,6 +51,12 @@ def test_gates_differ_in_colour_and_in_line():
     assert len({GATE_STYLES[gate][1] for gate in drawn_gates}) == len(drawn_gates)
 
 
+def test_a_learned_edge_is_as_wide_as_its_weight():
+    figure = drawn("1=a 2=b; label->1=learned 2->1=learned", weights={"label->1": 0.0, "2->1": 1.0})
+    widths = [patch.get_linewidth() for patch in figure.axes[0].patches if isinstance(patch, PathPatch)]
+    assert widths == [pytest.approx(0.6), pytest.approx(3.0)]
+
+
 def test_the_legend_explains_the_gates_that_occur():
     figure = drawn("1=a 2=b 3=b; label->1=through 2->1=linear")
     words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]

@@ -30,7 +30,7 @@ from kdsearch.trainables.data.loading import load_images
 from kdsearch.trainables.ktg.pack import KtgPack
 from kdsearch.trainables.ktg.pack_data import PackData
 from kdsearch.trainables.ktg.settings import KtgSettings
-from kdsearch.trainables.models import architecture
+from kdsearch.trainables.networks.architectures import architecture
 from kdsearch.trainables.protocol import Member
 
 MODELS = ("resnet8w4", "resnet8w4", "resnet8w8")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sqlite3
+import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +17,13 @@ import yaml
 
 from kdsearch.analysis.auc import auc
 from kdsearch.search.cli import _run
+from kdsearch.search.cli.common import GENERATOR, check_report_folder
+from kdsearch.search.code_version import code_version
 from kdsearch.spaces import space_from_spec
+from kdsearch.spaces.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
+KEPT = Path(__file__).parent / "test_trialdb" / "kept"
 
 LINEAGE = {
     "name": "lineage",
@@ -138,7 +145,11 @@ def test_space_of_a_preset_samples_and_enumerates(here, capsys):
         (["refine", "ktg-digits", "--set", "searcher={kind: random, trials: 2}"], ["kdsearch sweep"]),
         (["space", "ktg-digits", "--sample", "2", "--enumerate"], ["exclude"]),
         (["graph", "nonsense"], ["nonsense"]),
-        (["graph", "1=a; label->1=through", "--out", "x.gif"], ["x.gif"]),
+        (["graph", "1=resnet32; label->1=through", "--out", "x.gif"], ["x.gif"]),
+        (
+            ["graph", "1=resnet33; label->1=through", "--out", "x.svg"],
+            ["unknown model 'resnet33'", "resnet32"],
+        ),
         (["data", "check", "mnist"], ["unknown data set 'mnist'"]),
         (["presets", "--show", "nothing"], ["unknown preset 'nothing'"]),
     ],
@@ -164,6 +175,118 @@ def test_databases_that_are_none(here, capsys):
     assert _run(["refine", "ktg-digits", "--db", "sqlite:///text.db"]) in {1, 2}
     assert "text.db" in told(capsys)[1]
     assert (here / "text.db").read_bytes() == before
+
+
+def test_a_database_of_an_earlier_version_is_brought_up_to_date_when_it_is_looked_at(here, capsys):
+    with sqlite3.connect(here / "kdsearch.db") as old:
+        old.executescript((KEPT / "0001.sql").read_text())
+    old.close()
+    assert _run(["status", "--json"]) == 0
+    out, err = told(capsys)
+    assert json.loads(out)[0]["trials"]["complete"] == 1  # the pre-training is none of the search
+    assert "earlier kdsearch" in err
+    assert _run(["status"]) == 0
+    assert told(capsys)[1] == ""
+
+
+def test_a_database_of_an_earlier_version_that_may_not_be_written_says_what_to_do(here, capsys, monkeypatch):
+    with sqlite3.connect(here / "kdsearch.db") as old:
+        old.executescript((KEPT / "0001.sql").read_text())
+    old.close()
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
+    assert _run(["status"]) != 0
+    assert "a user who may write it" in told(capsys)[1]
+
+
+@pytest.mark.parametrize("width", ["60", "80", "200"])
+@pytest.mark.parametrize("group", [[], ["data"]])
+def test_the_first_lines_of_the_help_are_whole(here, capsys, monkeypatch, group, width):
+    monkeypatch.setenv("COLUMNS", width)
+    assert _run([*group, "--help"]) == 0
+    listed = told(capsys)[0].partition("Commands:")[2]
+    assert len(listed.splitlines()) > 2
+    assert "..." not in listed
+
+
+def test_without_a_data_root_that_is_said_once(here, capsys):
+    assert _run(["data", "check"]) == 1
+    out, _ = told(capsys)
+    assert "1,440 training" in out  # the bundled one is looked at
+    assert out.count("--data-root") == 1
+    assert "  cifar-10  CIFAR-10; cifar-10-binary.tar.gz or cifar-10-python.tar.gz from https://" in out
+    assert _run(["data", "check", "cifar-10"]) == 1
+    assert "Where to get it" in told(capsys)[0]
+    assert _run(["data", "check", "digits"]) == 0
+    assert told(capsys)[0].count("\n") == 1
+    assert _run(["data", "check", "--json"]) == 1
+    assert [row["ok"] for row in json.loads(told(capsys)[0])][:2] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["refine", "ktg-digits", "--out", "papers"],
+        ["refine", "ktg-digits", "--name", "papers"],  # papers-report is full as well
+        ["report", "any", "--out", "papers"],
+        ["resume", "any", "--out", "papers"],
+    ],
+)
+def test_a_report_is_not_written_among_other_files(here, capsys, arguments):
+    for folder in ("papers", "papers-report"):
+        (here / folder).mkdir()
+        (here / folder / "report.html").write_text("<html>somebody's own</html>")
+    assert _run(arguments) == 2
+    err = told(capsys)[1]
+    assert "is not empty and holds no report of kdsearch" in err
+    assert "--out" in err
+    assert not (here / "kdsearch.db").exists()  # before any work
+
+
+def test_folders_that_a_report_may_be_written_to(tmp_path):
+    check_report_folder(tmp_path / "new")
+    check_report_folder(tmp_path)
+    (tmp_path / ".draft-x").mkdir()  # of a writer that was killed
+    check_report_folder(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match="holds no report"):
+        check_report_folder(tmp_path)
+    (tmp_path / "report.html").write_text('<head><meta name="generator" content="kdsearch">')
+    check_report_folder(tmp_path)
+
+
+def test_every_report_is_known_as_one():
+    page = (ROOT / "analysis" / "templates" / "report.html.j2").read_bytes()
+    assert GENERATOR in page[:1000]
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_code_version_holds_the_commit_of_a_checkout(tmp_path, monkeypatch):
+    installed = metadata.version("kdsearch")
+    assert code_version(tmp_path) == installed
+    git(tmp_path, "init")
+    assert code_version(tmp_path) == installed  # no commit yet
+    (tmp_path / "a").write_text("1")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-m", "a")
+    commit = git(tmp_path, "rev-parse", "HEAD")[:12]
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert code_version(tmp_path) == f"{installed}+g{commit}"
+    (tmp_path / "b").touch()  # not of the code
+    assert code_version(tmp_path) == f"{installed}+g{commit}"
+    (tmp_path / "a").write_text("2")
+    assert code_version(tmp_path) == f"{installed}+g{commit}.changed"
+    (tmp_path / "site").mkdir()
+    assert (
+        code_version(tmp_path / "site") == installed
+    )  # a checkout around an installed package is another one's
+    monkeypatch.setenv("PATH", "")
+    assert code_version(tmp_path) == installed
 
 
 @pytest.mark.ray

@@ -26,6 +26,11 @@ def changed(**sections):
 
 def test_every_preset_is_a_whole_sweep():
     assert set(presets.names()) == {
+        "kd-cifar10",
+        "kd-cifar10-reduced",
+        "kd-digits",
+        "kd-fashion-mnist",
+        "kd-synthetic",
         "ktg-cifar10",
         "ktg-cifar100",
         "ktg-cinic10",
@@ -36,7 +41,7 @@ def test_every_preset_is_a_whole_sweep():
     for name in presets.names():
         sweep = load_sweep(name)
         assert sweep.name == name
-        assert sweep.design_space().counts().encodings == 78_732
+        assert sweep.design_space().counts().encodings == (78_732 if name.startswith("ktg") else None)
 
 
 def test_cifar100_is_the_papers_experiment():
@@ -118,6 +123,133 @@ def test_an_infinite_space_cannot_be_enumerated():
     data = changed(space=space, trainable={"kind": "constant"}, searcher={"kind": "enumeration"})
     with pytest.raises(UsageError, match="infinite"):
         parse_sweep(data, "test")
+
+
+KD = {
+    "name": "methods",
+    "space": {
+        "kind": "parameters",
+        "parameters": {
+            "lambda_1": {"type": "float", "low": 0, "high": 1},
+            "temperature": {"type": "log-uniform", "low": 0.1, "high": 10},
+        },
+    },
+    "trainable": {
+        "kind": "kd",
+        "data": {"name": "digits"},
+        "student": "cnn4-8-16p",
+        "teacher": {"model": "resnet8w4", "epochs": 1},
+        "epochs": 1,
+    },
+}
+
+
+def kd(searcher, **parameters):
+    space = {**KD["space"], "parameters": {**KD["space"]["parameters"], **parameters}}
+    return {**KD, "space": space, "searcher": searcher}
+
+
+def comparison(reference="naive", **methods):
+    naive = {"kind": "fixed", "values": {"lambda_1": 0.5, "temperature": 1}}
+    return {"kind": "comparison", "runs": 2, "reference": reference, "methods": {"naive": naive, **methods}}
+
+
+def periods(**keys):
+    return {**comparison(g={"kind": "gradient"}), "periods": {"method": "g", **keys}}
+
+
+def gradient(**keys):
+    return {"kind": "gradient", "trials": 3, **keys}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (kd(gradient(e1=0)), ["e1 of the optimiser of metaparameters is 0", "at least one gradient step"]),
+        (kd(gradient(e2=-1)), ["e2", "0 or more"]),
+        (kd(gradient(rate=0)), ["rate", "above 0"]),
+        (kd(gradient(hypergradient="exakt")), ["searcher.hypergradient", "finite-difference"]),
+        (kd(gradient(ratte=1)), ["searcher.ratte", "did you mean 'rate'", "searcher gradient"]),
+        (kd(gradient(metaparameters=["lambda_1", "lambda_1"])), ["one twice"]),
+        (kd(gradient(metaparameters=["momentum"])), ["momentum", "Differentiable: lambda_1, temperature"]),
+        (
+            kd(gradient(), learning_rate={"type": "float", "low": 0.1, "high": 1}),
+            [
+                "learning_rate is not differentiable",
+                "differentiable: lambda_1, temperature",
+                "drawn and kept",
+            ],
+        ),
+        (
+            kd(gradient(), temperature={"type": "categorical", "values": [1, 2]}),
+            ["temperature is one of 1, 2", "float or log-uniform"],
+        ),
+        (kd(gradient(), temperature={"type": "float", "low": 0, "high": 10}), ["temperature", "0"]),
+        (kd(gradient(), lambda_1={"type": "float", "low": 0, "high": 2}), ["lambda_1", "[0, 1]"]),
+        (changed(searcher=gradient()), ["no differentiable metaparameter"]),
+        (
+            changed(space={**SWEEP["space"], "gates": ["through", "cutoff", "learned"]}),
+            ["learned", "searcher gradient"],
+        ),
+        (changed(searcher={"kind": "tpe", "trials": 3}), ["space of kind parameters"]),
+        (changed(searcher=comparison()), ["space of kind parameters"]),
+        (kd({"kind": "tpe", "trials": 3, "library": "optunna"}), ["searcher.library", "optuna"]),
+        (kd(comparison("naiv")), ["reference 'naiv'", "naive"]),
+        (kd(comparison(g={"kind": "gradent"})), ["searcher.methods.g 'gradent'", "'gradient'"]),
+        (kd(comparison(g={})), ["searcher.methods.g.kind", "fixed, random, tpe, gradient"]),
+        (kd(comparison(random={"kind": "random", "parametres": {}})), ["searcher.methods.random.parametres"]),
+        (kd(comparison(g={"kind": "gradient", "e1": 0})), ["searcher.methods.g: e1"]),
+        (
+            kd(comparison(g={"kind": "gradient", "metaparameters": ["momentum"]})),
+            ["searcher.methods.g: momentum", "Differentiable"],
+        ),
+        (kd(comparison(f={"kind": "fixed", "values": {"lambda_1": 2}})), ["searcher.methods.f", "lambda_1"]),
+        (kd(comparison(f={"kind": "fixed", "values": {"lambda": 1}})), ["searcher.methods.f", "lambda_1"]),
+        (kd(comparison(f={"kind": "fixed", "values": {"lambda_1": [1]}})), ["lambda_1 must be a number"]),
+        (
+            kd(
+                comparison(
+                    r={"kind": "random", "parameters": {"temp": {"type": "float", "low": 1, "high": 2}}}
+                )
+            ),
+            ["searcher.methods.r", "temp", "temperature"],
+        ),
+        (
+            kd(
+                comparison(
+                    r={
+                        "kind": "random",
+                        "parameters": {"temperature": {"type": "float", "low": 0, "high": 2}},
+                    }
+                )
+            ),
+            ["searcher.methods.r", "temperature"],
+        ),
+        (kd({**comparison(), "periods": {"method": "naive"}}), ["'naive' is no gradient method"]),
+        (kd(periods(equal=[0])), ["searcher.periods.equal.0", "found 0"]),
+        (kd(periods(eqal=[1])), ["searcher.periods.eqal", "did you mean 'equal'"]),
+        (kd({"kind": "comparison", "methods": {}}), ["'searcher.reference' is missing"]),
+    ],
+)
+def test_searchers_of_metaparameters_say_what_does_not_fit(data, words):
+    with pytest.raises(UsageError) as caught:
+        parse_sweep(data, "sweep.yaml")
+    told = str(caught.value)
+    assert "sweep.yaml" in told
+    for word in words:
+        assert word in told
+
+
+def test_every_kind_of_searcher_reads_back_as_the_same_sweep():
+    methods = {
+        "r": {"kind": "random", "parameters": {"temperature": {"type": "float", "low": 0.1, "high": 10}}},
+        "t": {"kind": "tpe", "library": "hyperopt"},
+        "g": {"kind": "gradient", "e1": 10, "e2": 10, "fit": "increment", "clip": 0.01},
+    }
+    study = {**comparison(**methods), "periods": {"method": "g", "equal": [5, 10], "e2": [0, 10]}}
+    for searcher in (study, gradient(metaparameters=["lambda_1"]), {"kind": "tpe", "trials": 4}):
+        sweep = parse_sweep(kd(searcher), "test")
+        assert parse_sweep(sweep.resolved(), "test") == sweep
 
 
 def test_a_last_space_that_cannot_be_listed_is_refused():

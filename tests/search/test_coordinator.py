@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 
 from kdsearch.search.baselines import Baseline, baselines_for
 from kdsearch.search.config import load_sweep, parse_sweep
-from kdsearch.search.coordinator import Coordinator, Idle
-from kdsearch.search.searchers import make_searcher
+from kdsearch.search.coordinator import Idle
 from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import operations as op
 from kdsearch.spaces import configuration_key
 from kdsearch.spaces.errors import KdsearchError
-from kdsearch.trainables.constant import ConstantPack
 from kdsearch.trainables.protocol import EpochReport, MemberState
+
+_SPEC = importlib.util.spec_from_file_location("driver", Path(__file__).with_name("driver.py"))
+_DRIVER = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_DRIVER)
+Driver, history_of = _DRIVER.Driver, _DRIVER.history_of
 
 SPACE = {
     "kind": "ktg",
@@ -35,64 +40,6 @@ def sweep_of(searcher=None, run=None, **trainable):
         },
         "test",
     )
-
-
-class Driver:
-    """Runs a coordinator's jobs in this process, as Ray would elsewhere."""
-
-    def __init__(self, sweep, clock, tmp_path, *, baselines=(), history=None, worker_dies=()):
-        self.operations = []
-        self.jobs = []
-        self.worker_dies = set(worker_dies)
-        self.coordinator = Coordinator(
-            sweep,
-            make_searcher(sweep, first_number=len(baselines)),
-            self.operations.append,
-            baselines=baselines,
-            folder=tmp_path,
-            concurrency=2,
-            clock=clock,
-            host="here",
-            device="cpu",
-            history=history,
-        )
-
-    def run(self, *, at_most=10_000):
-        for _ in range(at_most):
-            job = self.coordinator.next_job()
-            if isinstance(job, Idle):
-                assert job is Idle.DONE
-                return self
-            self.jobs.append(job)
-            self._run(job)
-        return self
-
-    def _run(self, job):
-        if job.id in self.worker_dies:
-            self.coordinator.on_pack_failure(job.id, "the worker process ended")
-            return
-        pack = ConstantPack(self.coordinator.sweep.trainable_settings(), job.members)
-        while pack.active:
-            try:
-                reports = pack.run_epoch()
-            except KdsearchError as error:
-                self.coordinator.on_result(job.id, [], str(error))
-                return
-            for report in reports:
-                path = job.outputs.get(str(report.number))
-                if path is not None:
-                    self._write(path)
-            self.coordinator.on_result(job.id, reports, None)
-
-    @staticmethod
-    def _write(path):
-        from pathlib import Path
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text("weights")
-
-    def rows(self, kind):
-        return [row for operation in self.operations if isinstance(operation, kind) for row in operation.rows]
 
 
 def test_every_trial_is_written_started_measured_and_finished_once(clock, tmp_path):
@@ -168,23 +115,9 @@ def test_draws_are_written_after_their_trials(clock, tmp_path):
     assert driver.coordinator._logbook.draws == []
 
 
-def history_of(operations, *, upto):
-    """What a database would know after the first `upto` operations."""
-    trials, found = {}, {}
-    for operation in operations[:upto]:
-        if isinstance(operation, op.AddTrials):
-            trials |= {row.number: row for row in operation.rows}
-            found |= {row.number: ["waiting", None, 0] for row in operation.rows}
-        if isinstance(operation, op.StartAttempts):
-            for row in operation.rows:
-                found[row.number] = ["running", None, row.n]
-        if isinstance(operation, op.FinishTrials):
-            for row in operation.rows:
-                found[row.number] = [str(row.state), row.error, row.attempt]
-    return {
-        number: PastTrial(state=state, key=trials[number].configuration_hash, error=error, attempts=attempts)
-        for number, (state, error, attempts) in found.items()
-    }
+def baseline_of(path):
+    configuration = {"model.1": "m", "label->1": "through"}
+    return Baseline(number=0, model="m", configuration=configuration, seed=5, path=path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.6, 0.9, 1.0])
@@ -223,7 +156,7 @@ def test_an_interrupt_marks_what_runs_and_starts_nothing_more(clock, tmp_path):
 
 
 def test_baselines_are_trained_once_and_found_again(clock, tmp_path):
-    baseline = Baseline(number=0, model="m", seed=5, path=tmp_path / "pretrained" / "m.pt")
+    baseline = baseline_of(tmp_path / "pretrained" / "m.pt")
     first = Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
     assert first.rows(op.AddTrials)[0].role == "pretrain"
     assert json.loads(baseline.path.with_suffix(".json").read_text())["trial"] == 0
@@ -268,7 +201,7 @@ def test_trials_wait_for_their_teachers_and_fail_with_them(clock, tmp_path, monk
 
     kind = NeedsTeachers(coordinator.trainable_kind("constant"))
     monkeypatch.setattr(coordinator, "trainable_kind", lambda name: kind)
-    baseline = Baseline(number=0, model="m", seed=5, path=tmp_path / "m.pt")
+    baseline = baseline_of(tmp_path / "m.pt")
     driver = Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
     needing = [m for job in driver.jobs for m in job.members if m.configuration.get("label->2") == "cutoff"]
     assert needing
@@ -283,7 +216,7 @@ def test_trials_wait_for_their_teachers_and_fail_with_them(clock, tmp_path, monk
 
 
 def test_a_baseline_that_was_cut_off_and_is_known_elsewhere_is_complete_in_this_sweep(clock, tmp_path):
-    baseline = Baseline(number=0, model="m", seed=5, path=tmp_path / "m.pt")
+    baseline = baseline_of(tmp_path / "m.pt")
     Driver(sweep_of(), clock, tmp_path, baselines=[baseline]).run()
     key = configuration_key(baseline.configuration)
     history = {0: PastTrial(state="lost", key=key, error=None, attempts=1)}

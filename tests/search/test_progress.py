@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kdsearch.search.progress import LineDisplay, LiveDisplay, Watch, clock_text
+from kdsearch.search.progress import LineDisplay, LiveDisplay, Watch, clock_text, method_grid
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
 from kdsearch.search.trial_states import Tally
 
@@ -71,6 +71,52 @@ def test_elsewhere_a_line_at_a_time():
     assert lines[0].startswith(
         "space B (label->target = through): 30/200 trials  best error 5.56 % (trial 219)"
     )
+
+
+def methods(coordinator, *rows):
+    told = [ConditionSoFar(group="method", value=name, n=n, auc=auc) for name, n, auc in rows]
+    seen = {"space": "A", "restriction": None, "done": 30, "planned": 70, "conditions": told}
+    coordinator.searcher.seen = Overview(**seen)
+
+
+def test_a_comparison_shows_its_methods_and_no_best_error():
+    text, coordinator = io.StringIO(), Coordinator()
+    methods(coordinator, ("naive", 3, 97.25), ("tpe [optuna]", 2, 97.75), ("gradient", 0, float("nan")))
+    console = Console(file=text, force_terminal=True, width=110, color_system=None)
+    with LiveDisplay(coordinator, console, Now()):
+        pass
+    shown = text.getvalue()
+    for words in ("methods", "30/70 trials", "97.25", "97.75", "tpe [optuna]", "gradient", "finished 230"):
+        assert words in shown
+    for words in ("best error", "space A", "AUC", "nan", "no restriction"):
+        assert words not in shown
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (
+            [("naive", 3, 97.25), ("gradient", 1, 97.75)],
+            "2 methods: 30/70 trials  ahead: gradient 97.75 % (1 run)",
+        ),
+        ([("naive", 0, float("nan"))], "1 methods: 30/70 trials  0:00 elapsed"),
+    ],
+)
+def test_the_line_of_a_comparison_names_the_method_that_is_ahead(rows, line):
+    text, coordinator = io.StringIO(), Coordinator()
+    methods(coordinator, *rows)
+    with LineDisplay(coordinator, Console(file=text, width=60), Now()) as display:
+        display.tick()
+    assert text.getvalue().startswith(line)
+
+
+def test_many_methods_fit_a_terminal():
+    coordinator = Coordinator()
+    methods(coordinator, *((f"prediction e1={n}", 1, 90.0 + n) for n in range(40)))
+    text = io.StringIO()
+    Console(file=text, width=110).print(method_grid(coordinator.searcher.seen.conditions))
+    assert len(text.getvalue().splitlines()) < 20
+    assert "25 more" in text.getvalue()
 
 
 def test_no_pace_no_promise():

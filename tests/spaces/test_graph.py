@@ -105,7 +105,7 @@ def test_an_unknown_gate_lists_the_known_ones():
         Graph.parse("1=a 2=b; 2->1=positive")
     assert str(caught.value) == (
         "unknown gate 'positive' in graph text, edge 2->1\n"
-        "Known: through, cutoff, linear, negative-linear, correct."
+        "Known: through, cutoff, linear, negative-linear, correct, learned."
     )
 
 
@@ -135,6 +135,15 @@ def test_wrong_shapes():
         GRAPH.gate("text", 1)
 
 
-def test_the_gates_are_those_of_both_papers():
-    assert [str(gate) for gate in Gate] == ["through", "cutoff", "linear", "negative-linear", "correct"]
-    assert KtgSpace("t", 2, ("a",), tuple(Gate)).counts().encodings == 5**9
+def test_the_gates_are_those_of_both_papers_and_the_learned_one():
+    papers = ["through", "cutoff", "linear", "negative-linear", "correct"]
+    assert [str(gate) for gate in Gate] == [*papers, "learned"]
+    assert KtgSpace("t", 2, ("a",), tuple(Gate)).counts().encodings == 6**9
+
+
+def test_a_learned_edge_is_open():
+    graph = Graph.parse("1=a 2=b 3=c; 3->1=learned label->2=learned 1->2=through")
+    assert [str(edge) for edge in graph.learned_edges()] == ["3->1=learned", "label->2=learned"]
+    assert graph.frozen_nodes() == (3,)
+    assert not graph.is_degenerate
+    assert GRAPH.learned_edges() == ()

@@ -32,7 +32,7 @@ seeds = st.integers(0, 2**63 - 1)
 @st.composite
 def roots(draw, most=4):
     models = draw(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3, unique=True))
-    gates = draw(st.lists(st.sampled_from(list(Gate)), min_size=1, max_size=5, unique=True))
+    gates = draw(st.lists(st.sampled_from(list(Gate)), min_size=1, max_size=6, unique=True))
     assume(gates != [Gate.CUTOFF])
     return KtgSpace("t", draw(st.integers(0, most)), tuple(models), tuple(gates))
 

@@ -10,13 +10,15 @@ import torch
 from kdsearch.spaces.graph import Gate, Graph
 from kdsearch.trainables.data.batches import plain_batches
 from kdsearch.trainables.data.images import ImageData
-from kdsearch.trainables.ktg.files import save_weights
-from kdsearch.trainables.ktg.network import StackedNetwork, initial_tensors
 from kdsearch.trainables.ktg.pack import KtgPack
 from kdsearch.trainables.ktg.pack_data import PackData
 from kdsearch.trainables.ktg.settings import KtgSettings
-from kdsearch.trainables.ktg.stack import NetworkStack, NodeState, Slot
-from kdsearch.trainables.models import Role, architecture
+from kdsearch.trainables.networks.architectures import Role, architecture
+from kdsearch.trainables.networks.families import logits
+from kdsearch.trainables.networks.files import save_weights
+from kdsearch.trainables.networks.layers import PlainLayers
+from kdsearch.trainables.networks.stack import NetworkStack, NodeState, Slot
+from kdsearch.trainables.networks.stacked import initial_tensors
 from kdsearch.trainables.protocol import Member, MemberState
 from kdsearch.trainables.seeds import derive_seed
 
@@ -54,9 +56,10 @@ def data_for(chosen: KtgSettings, source: ImageData | None = None) -> PackData:
 
 
 def random_members(count: int, nodes: int, seed: int, inputs=None) -> list[Member]:
-    """Graphs that can be trained, with all five gates, of which some have frozen nodes."""
+    """Graphs that can be trained, with all five fixed gates, of which some have frozen nodes."""
     rng = np.random.default_rng(seed)
-    gates = [*Gate, Gate.CUTOFF, Gate.CUTOFF]
+    fixed = [gate for gate in Gate if gate is not Gate.LEARNED]
+    gates = [*fixed, Gate.CUTOFF, Gate.CUTOFF]
     members: list[Member] = []
     while len(members) < count:
         row = [
@@ -363,9 +366,9 @@ def test_the_forward_pass_brings_gradients_back_in_the_memory_order_of_activatio
     }
     seen = []
 
-    class Watched(StackedNetwork):
-        def _norm(self, name, hidden):
-            out = super()._norm(name, hidden)
+    class Watched(PlainLayers):
+        def norm(self, name, hidden):
+            out = super().norm(name, hidden)
             out.register_hook(
                 lambda gradient: seen.append(gradient.is_contiguous(memory_format=torch.channels_last))
             )
@@ -373,7 +376,7 @@ def test_the_forward_pass_brings_gradients_back_in_the_memory_order_of_activatio
 
     leaves = {name: tensor.requires_grad_("running" not in name) for name, tensor in tensors.items()}
     x = torch.rand(5, 3, 8, 8).contiguous(memory_format=torch.channels_last)
-    Watched(built, leaves, 3, training=True).logits(x).sum().backward()
+    logits(Watched(leaves, 3, training=True, track=True), built, x).sum().backward()
     assert len(seen) == 7
     assert all(seen)
 

@@ -14,7 +14,7 @@ _SPEC = importlib.util.spec_from_file_location("ktg_plain", Path(__file__).with_
 plain = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(plain)
 
-GATES = list(Gate)
+GATES = [gate for gate in Gate if gate is not Gate.LEARNED]  # whose weights follow from the iteration
 
 
 def random_graph(rng: np.random.Generator, nodes: int, gates=GATES) -> Graph:

@@ -15,12 +15,12 @@ from kdsearch.spaces.errors import KdsearchError, UnknownNameError, UsageError
 from kdsearch.spaces.graph import Graph
 from kdsearch.trainables.data.images import ImageData
 from kdsearch.trainables.ktg import KIND, KtgSettings
-from kdsearch.trainables.ktg.files import FileError, load_weights
 from kdsearch.trainables.ktg.pack import KtgPack
 from kdsearch.trainables.ktg.pack_data import PackData
 from kdsearch.trainables.ktg.reach import reaching_nodes
-from kdsearch.trainables.ktg.stack import Slot
-from kdsearch.trainables.models import architecture
+from kdsearch.trainables.networks.architectures import architecture
+from kdsearch.trainables.networks.files import FileError, load_weights
+from kdsearch.trainables.networks.stack import Slot
 from kdsearch.trainables.protocol import Member, MemberState, Pack
 
 SETTINGS = {

@@ -1,72 +1,31 @@
-"""The two files of a trial: weights that other trials take as a frozen teacher, and checkpoints to go on from.
-
-Both are written whole or not at all (a temporary file beside the target, then a rename), and read back with torch's
-`weights_only` unpickler, which runs no code that a file may hold.
-"""
+"""Checkpoints: one trial between two epochs, to go on from."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-from torch import Tensor
+from kdsearch.trainables.networks.architectures import Architecture, Role
+from kdsearch.trainables.networks.files import FileError, check_tensors, on_cpu, read_tensors, write_tensors
+from kdsearch.trainables.networks.stack import NodeState
 
-from kdsearch.spaces.errors import KdsearchError
-from kdsearch.trainables.ktg.stack import NodeState
-from kdsearch.trainables.models import Architecture, Role, TensorSpec
-
-WEIGHTS_FORMAT: Final = "kdsearch weights 1"
 CHECKPOINT_FORMAT: Final = "kdsearch ktg checkpoint 1"
-
-
-class FileError(KdsearchError):
-    """A weight file or checkpoint that cannot be written, cannot be read, or does not fit; the message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """One trial between two epochs.
 
-    identity: what the trial must have in common with the one that goes on (settings, configuration, seed).
+    identity: what the trial must have in common with the one that goes on (settings, configuration, seed, and the
+    optimiser of learned gates). weights: where learned gates stand, as `PathState.to_plain` gives it; None without any.
     """
 
     identity: Mapping[str, Any]
     epoch: int  # epochs done
     nodes: Mapping[int, NodeState]
-
-
-def save_weights(path: Path, architecture: Architecture, tensors: Mapping[str, Tensor]) -> None:
-    """Write one network.
-
-    Raises:
-        FileError: the file cannot be written.
-
-    """
-    _write(path, {"format": WEIGHTS_FORMAT, "built": _built(architecture), "tensors": _on_cpu(tensors)})
-
-
-def load_weights(path: Path, architecture: Architecture) -> dict[str, Tensor]:
-    """Read one network of this architecture.
-
-    Raises:
-        FileError: there is no such file, it is no weight file, or it holds another network; the message names the
-            file and says what does not fit.
-
-    """
-    content = _read(path, WEIGHTS_FORMAT, "a weight file")
-    for what, expected in _built(architecture).items():
-        found = content["built"].get(what)
-        if found != expected:
-            raise FileError(f"{path} does not fit: it was made with {what} {found!r}, not {expected!r}")
-    tensors: dict[str, Tensor] = content["tensors"]
-    check_tensors(path, "the network", tensors, architecture.tensors)
-    return tensors
+    weights: Mapping[str, Any] | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -77,11 +36,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     """
     nodes = {
-        node: {"tensors": _on_cpu(state.tensors), "momentum": _on_cpu(state.momentum)}
+        node: {"tensors": on_cpu(state.tensors), "momentum": on_cpu(state.momentum)}
         for node, state in checkpoint.nodes.items()
     }
     content = {"identity": dict(checkpoint.identity), "epoch": checkpoint.epoch, "nodes": nodes}
-    _write(path, {"format": CHECKPOINT_FORMAT, **content})
+    if checkpoint.weights is not None:
+        content["weights"] = dict(checkpoint.weights)
+    write_tensors(path, {"format": CHECKPOINT_FORMAT, **content})
 
 
 def load_checkpoint(
@@ -94,7 +55,7 @@ def load_checkpoint(
             and says what does not fit.
 
     """
-    content = _read(path, CHECKPOINT_FORMAT, "a checkpoint")
+    content = read_tensors(path, CHECKPOINT_FORMAT, "a checkpoint")
     for what, expected in identity.items():
         found = content["identity"].get(what)
         if found != expected:
@@ -108,69 +69,5 @@ def load_checkpoint(
         if state.momentum:
             trained = [spec for spec in specs if spec.role is Role.PARAMETER]
             check_tensors(path, f"node {node}'s momentum", state.momentum, trained)
-    return Checkpoint(identity=identity, epoch=content["epoch"], nodes=nodes)
-
-
-def check_tensors(
-    path: Path, what: str, tensors: Mapping[str, Tensor], specs: tuple[TensorSpec, ...] | list[TensorSpec]
-) -> None:
-    """Compare names and shapes.
-
-    Raises:
-        FileError: naming the first tensor that is missing, unexpected, or of another shape.
-
-    """
-    expected = {spec.name: spec.shape for spec in specs}
-    for name in expected.keys() - tensors.keys():
-        raise FileError(f"{path} does not fit: {what} lacks {name}")
-    for name, tensor in tensors.items():
-        if name not in expected:
-            raise FileError(f"{path} does not fit: {what} has {name}, which is not expected")
-        if tuple(tensor.shape) != expected[name]:
-            shapes = f"{list(tensor.shape)}, not {list(expected[name])}"
-            raise FileError(f"{path} does not fit: {name} of {what} has shape {shapes}")
-
-
-def _built(architecture: Architecture) -> dict[str, Any]:
-    return {
-        "model": architecture.name,
-        "channels": architecture.channels,
-        "classes": architecture.classes,
-        "stem_stride": architecture.stem_stride,
-    }
-
-
-def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        Path(temporary).replace(path)
-    except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
-        if temporary is not None:
-            with suppress(OSError):
-                Path(temporary).unlink()
-        reason = str(error).splitlines()[0]
-        raise FileError(
-            f"cannot write {path}: {reason}", "Is the disk full, or the folder read-only?"
-        ) from error
-
-
-def _read(path: Path, expected_format: str, what: str) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise FileError(f"{path} does not exist; {what} was expected there") from None
-    except Exception as error:  # noqa: BLE001 a damaged file can raise anything from within unpickling
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FileError(f"{path} is not {what}, or is damaged: {reason}") from None
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != expected_format:
-        raise FileError(f"{path} is not {what}: its format is {found!r}, not {expected_format!r}")
-    return content  # type: ignore[no-any-return]
+    weights = content.get("weights")
+    return Checkpoint(identity=identity, epoch=content["epoch"], nodes=nodes, weights=weights)

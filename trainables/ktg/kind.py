@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdsearch.spaces import DesignSpace, Gate, KtgSpace
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.data.loading import load_images
 from kdsearch.trainables.data.splits import make_split
-from kdsearch.trainables.ktg.settings import KtgSettings
-from kdsearch.trainables.models import architecture
-from kdsearch.trainables.protocol import Configuration, Member
+from kdsearch.trainables.ktg.gates import learned_weights
+from kdsearch.trainables.ktg.settings import OWN_LABEL, OWN_MODEL, KtgSettings
+from kdsearch.trainables.metaparameters.declaration import Metaparameter
+from kdsearch.trainables.networks.architectures import check_model
+from kdsearch.trainables.protocol import Configuration, Member, Pretraining
 
 if TYPE_CHECKING:
     from kdsearch.trainables.ktg.pack import KtgPack
@@ -38,7 +41,7 @@ class KtgKind:
                 "Leave data.purpose out.",
             )
         for model in {*models, read.target} - {None}:
-            architecture(str(model), channels=1, classes=1, stem_stride=read.stem_stride)
+            check_model(str(model))
 
     def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
         """Refuse data that is missing or broken, or has fewer images than the settings ask for.
@@ -56,9 +59,40 @@ class KtgKind:
             raise UsageError(
                 f"a batch_size of {read.batch_size} does not fit {len(split.train_labels):,} training images"
             )
+        if read.target is not None:
+            read.architecture(read.target, shape=images.shape, classes=images.classes)
         if images.is_sample:
             return (f"The images of {images.name} are a made-up sample: the numbers are no results.",)
         return ()
+
+    def metaparameters(
+        self, settings: Mapping[str, object], configuration: Configuration
+    ) -> Sequence[Metaparameter]:
+        """Weights of the configuration's learned gates: `weight.<source>-><target>`, in [0, 1]."""
+        return learned_weights(KtgSettings.from_mapping(settings).graph(configuration))
+
+    def check_space(self, settings: Mapping[str, object], space: DesignSpace) -> None:
+        """Refuse a space that does not hold graphs.
+
+        Raises:
+            UsageError: it is of another kind.
+
+        """
+        del settings
+        if not isinstance(space, KtgSpace):
+            raise UsageError("the trainable ktg needs a space of kind ktg")
+
+    def pretraining(self, settings: Mapping[str, object], models: Sequence[str]) -> Sequence[Pretraining]:
+        """Each architecture with the label alone: the paper's Table I, and the weights of frozen teachers."""
+        defined_by = {key: value for key, value in settings.items() if key != "target"}
+        return tuple(
+            Pretraining(
+                model=model,
+                configuration={OWN_MODEL: model, OWN_LABEL: str(Gate.THROUGH)},
+                defined_by=defined_by,
+            )
+            for model in models
+        )
 
     def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:
         """Architectures whose pre-trained weights a trial needs (its frozen teachers), each once."""

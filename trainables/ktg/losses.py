@@ -39,7 +39,8 @@ def gate_weights(
     """Return W [iterations, K, M, M + 1] for the iterations that come next.
 
     done: [K] iterations each trial has behind it; total: iterations in the whole run. With k counted from 1, linear is
-    k / total and negative linear 1 - k / total; through and correct are 1 (correct's mask comes from the batch).
+    k / total and negative linear 1 - k / total; through and correct are 1 (correct's mask comes from the batch). A
+    learned edge has 0 here: its weight does not follow from the iteration.
     """
     counts = np.asarray(done, dtype=np.float64) + np.arange(1, iterations + 1)[:, None]  # [iterations, K]
     share = (counts / total)[:, :, None, None]
@@ -92,3 +93,18 @@ def graph_losses(
     difference = torch.where(present[..., None], q[:, :, None] - q_source, zero)
     gradients.add_(difference.mul_(passed[..., None]).sum(2), alpha=temperature)
     return GraphLosses(losses, gradients.div_(batch))
+
+
+def edge_losses(logits: Tensor, sources: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
+    """Return the mean loss that each edge would carry to node t of a slot at weight 1, up to a constant: [N, M + 1].
+
+    logits: z_t [N, B, classes]; sources: p_s = softmax(z_s / T) of all nodes of the slot's trial [N, M, B, classes];
+    labels: [N, B]. Column 0 is the label's cross-entropy, column s is T^2 times the cross-entropy with p_s: KL(p_s ||
+    p_t) and it differ by p_s's entropy, which does not depend on z_t. Differentiable by forward mode in `logits`.
+    """
+    batch = labels.shape[1]
+    log_p = functional.log_softmax(logits, -1)
+    of_label = -log_p.gather(-1, labels[..., None]).sum((1, 2))
+    log_q = log_p if temperature == 1.0 else functional.log_softmax(logits / temperature, -1)
+    of_nodes = -(sources * log_q[:, None]).sum((2, 3)) * temperature**2
+    return torch.cat([of_label[:, None], of_nodes], 1) / batch

@@ -1,9 +1,10 @@
 """A pack of knowledge transfer graphs: K trials that train side by side as one program per architecture.
 
 All trained nodes of one architecture, whatever trial they belong to, are slots of one `NetworkStack`; frozen teachers
-live in stacks of their own. Each iteration runs every stack's forward pass, takes all graphs' losses and their
-gradients at the logits at once (`losses`), and steps every stack: nodes move simultaneously. Trials may stand at
-different epochs. Inside an epoch nothing waits for the device; the metrics come back once, at its end.
+live in stacks of their own, and so do nodes with learned gates, whose weights move after the step (`learning`). Each
+iteration runs every stack's forward pass, takes all graphs' losses and their gradients at the logits at once
+(`losses`), and steps every stack: nodes move simultaneously. Trials may stand at different epochs. Inside an epoch
+nothing waits for the device; the metrics come back once, at its end.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,49 +20,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdsearch.spaces.errors import UsageError
-from kdsearch.spaces.graph import TARGET, Graph
+from kdsearch.spaces.graph import TARGET
 from kdsearch.trainables.data.batches import plain_batches
-from kdsearch.trainables.ktg.files import (
-    Checkpoint,
-    FileError,
-    load_checkpoint,
-    load_weights,
-    save_checkpoint,
-    save_weights,
-)
+from kdsearch.trainables.ktg.learning import Differentiation, GateWeights, Lesson
 from kdsearch.trainables.ktg.losses import correct_gates, gate_weights, graph_losses
-from kdsearch.trainables.ktg.network import initial_tensors, slot_images
 from kdsearch.trainables.ktg.pack_data import PackData, arithmetic_dtype
-from kdsearch.trainables.ktg.reach import reaching_nodes
+from kdsearch.trainables.ktg.running import Running
 from kdsearch.trainables.ktg.settings import KtgSettings, Precision
-from kdsearch.trainables.ktg.stack import NetworkStack, NodeState, Slot
-from kdsearch.trainables.models import Architecture
+from kdsearch.trainables.ktg.trial import Trial
+from kdsearch.trainables.networks.architectures import Architecture
+from kdsearch.trainables.networks.files import save_weights
+from kdsearch.trainables.networks.stack import NetworkStack, NodeState, Slot
+from kdsearch.trainables.networks.stacked import slot_images
 from kdsearch.trainables.protocol import EpochReport, Member, MemberState
-from kdsearch.trainables.seeds import derive_seed
-
-
-@dataclass
-class _Trial:
-    """A member that still trains."""
-
-    member: Member
-    graph: Graph
-    architectures: Mapping[int, Architecture]
-    epoch: int = 0  # epochs done
-
-    @property
-    def number(self) -> int:
-        return self.member.number
-
-
-@dataclass
-class _Running:
-    """A stack with where its slots stand among the K * M nodes of the pack."""
-
-    stack: NetworkStack
-    owners: Tensor  # [N] index of each slot's trial in the pack
-    places: Tensor  # [N] trial * M + node - 1
-    scores: Tensor | None = field(default=None)  # [2, N] of a frozen stack, which are the same every epoch
 
 
 class KtgPack:
@@ -74,6 +43,11 @@ class KtgPack:
     cent), both in eval mode on the evaluation images after the epoch. `seconds` is the trial's equal share of the time
     that the pack's epoch took, evaluation included, so that the sum over trials is the machine's time; `images_per_s`
     is the training images that the trial saw, divided by it.
+
+    A trial with learned gates also reports each weight after the epoch as `meta.weight.<source>-><target>`, and
+    `skipped_hypergradients`, how many were not finite so far and counted as 0; and what that costs: `train_seconds` (a
+    share of the training part alone), `iterations`, `members` (the pack's size), and the epoch's `forward_passes`,
+    `backward_passes` and `tangent_passes` of all its nodes in training.
 
     A trial whose target, or any node from which the target can be reached, has a loss that is not finite is DIVERGED.
     """
@@ -90,7 +64,7 @@ class KtgPack:
         self._settings, self._data, self._clock = settings, data, clock
         self._device = torch.device(device)
         self._dtype = arithmetic_dtype(settings)
-        self._trials = [self._trial(member) for member in members]
+        self._trials = [Trial.make(member, settings, data) for member in members]
         self._finished: dict[int, tuple[Architecture, NodeState]] = {}
         if len({len(trial.graph.models) for trial in self._trials}) > 1:
             raise UsageError("the trials of a pack must have equally many nodes")
@@ -107,13 +81,17 @@ class KtgPack:
             return []
         started = self._clock()
         losses = self._train()
+        training = self._training_seconds(started)
         scores = self._evaluate()
         table = torch.cat([losses[None], scores]).cpu().tolist()  # the only place that waits for the device
+        weights = self._weights.metrics()
         seconds = (self._clock() - started) / len(self._trials)
         reports = []
         for index, trial in enumerate(self._trials):
             trial.epoch += 1
-            reports.append(self._report(trial, [values[index] for values in table], seconds))
+            costs = self._costs(trial, training) if trial.optimiser else {}
+            values = [values[index] for values in table]
+            reports.append(self._report(trial, values, seconds, weights[index] | costs))
         self._keep_outputs(reports)
         self._remove(
             frozenset(report.number for report in reports if report.state is not MemberState.RUNNING)
@@ -129,8 +107,7 @@ class KtgPack:
         """Write the checkpoint of a member that still trains."""
         trial = self._active(number)
         nodes = {node: self._state(Slot(number, node)) for node in trial.graph.nodes}
-        checkpoint = Checkpoint(identity=self._identity(trial.member), epoch=trial.epoch, nodes=nodes)
-        save_checkpoint(path, checkpoint)
+        trial.save(path, nodes, self._weights.state(self._trials.index(trial)))
 
     def save_output(self, number: int, path: Path) -> None:
         """Write node 1's weights, of a member that is complete or still trains, for use as a frozen teacher."""
@@ -154,15 +131,25 @@ class KtgPack:
         correct = torch.as_tensor(correct_gates(graphs)).to(self._device)
         rates = [self._rates(running.stack) for running in self._stacks]
         total = gates.new_zeros(gates.shape[1:3])
-        plans = batches.draw([(trial.member.seed, trial.epoch) for trial in trials])
-        for iteration, (images, labels) in enumerate(batches.epoch(plans)):
-            total += self._step(images, labels, gates[iteration], correct, rates)
+        seen = [(trial.member.seed, trial.epoch) for trial in trials]
+        self._validation = self._data.validation_batches(seen) if self._weights else None
+        for trial in trials:
+            trial.judged = 0
+        for iteration, (images, labels) in enumerate(batches.epoch(batches.draw(seen))):
+            total += self._step(iteration, images, labels, gates[iteration], correct, rates)
         return total / iterations
 
     def _step(
-        self, images: Tensor, labels: Tensor, gates: Tensor, correct: Tensor, rates: Sequence[Tensor]
+        self,
+        iteration: int,
+        images: Tensor,
+        labels: Tensor,
+        gates: Tensor,
+        correct: Tensor,
+        rates: Sequence[Tensor],
     ) -> Tensor:
-        """Forward all nodes, then step all trained ones; returns the losses [K, M]."""
+        """Forward all nodes, then step all trained ones, then move learned gates; returns the losses [K, M]."""
+        gates = self._weights.filled(gates)
         outputs = [self._forward(running, images) for running in self._stacks]
         logits = torch.cat([output.detach() for output in outputs])
         nodes = torch.unflatten(logits.index_select(0, self._order), 0, gates.shape[:2])
@@ -170,6 +157,9 @@ class KtgPack:
             nodes, labels, gates, correct, temperature=self._settings.temperature
         )
         by_node = gradients.flatten(0, 1)
+        judged = any(self._weights.wants())
+        learning = [running for running in self._stacks if running.learns] if judged else []
+        before = [running.stack.parameters.clone() for running in learning]
         for running, output, rate in zip(self._stacks, outputs, rates, strict=True):
             if running.stack.trained:
                 running.stack.descend(
@@ -179,9 +169,33 @@ class KtgPack:
                     momentum=self._settings.momentum,
                     weight_decay=self._settings.weight_decay,
                 )
+        if self._weights:
+            lesson = Lesson(images, labels, nodes, before)
+            self._weights.advance(self._hypergradients(iteration, lesson, learning) if judged else None)
         return losses
 
-    def _forward(self, running: _Running, images: Tensor) -> Tensor:
+    def _hypergradients(self, iteration: int, lesson: Lesson, learning: Sequence[Running]) -> Tensor:
+        """Differentiate the learning nodes' validation losses by their gates: [K, M, M + 1]."""
+        if (
+            self._validation is None or self._weights.optimiser is None
+        ):  # both stand where there are learned gates
+            raise AssertionError
+        for trial, wants in zip(self._trials, self._weights.wants(), strict=True):
+            trial.judged += wants
+        differentiation = Differentiation(self._settings.temperature, self._arithmetic)
+        # What the new weights move by for a unit of gradient: Nesterov's step is rate * (1 + momentum) * gradient.
+        reaches = [
+            lesson.logits.new_tensor(self._slot_rates(running.stack)) * (1.0 + self._settings.momentum)
+            for running in learning
+        ]
+        return differentiation.hypergradients(
+            self._weights.optimiser,
+            lesson,
+            self._validation.batch(iteration),
+            list(zip(learning, reaches, strict=True)),
+        )
+
+    def _forward(self, running: Running, images: Tensor) -> Tensor:
         with self._arithmetic():
             return running.stack.network(training=True).logits(slot_images(images, running.owners))
 
@@ -215,7 +229,9 @@ class KtgPack:
         sums[0] /= len(labels)
         return sums
 
-    def _report(self, trial: _Trial, table: Sequence[Sequence[float]], seconds: float) -> EpochReport:
+    def _report(
+        self, trial: Trial, table: Sequence[Sequence[float]], seconds: float, more: Mapping[str, float]
+    ) -> EpochReport:
         metrics: dict[str, float] = {}
         for node in trial.graph.nodes:
             values = (row[node - 1] for row in table)
@@ -227,7 +243,8 @@ class KtgPack:
         batches = self._data.batches
         metrics["seconds"] = seconds
         metrics["images_per_s"] = batches.iterations_per_epoch * batches.batch_size / max(seconds, 1e-9)
-        message = _divergence(trial, metrics)
+        metrics.update(more)
+        message = trial.divergence(metrics)
         state = MemberState.RUNNING
         if message:
             state = MemberState.DIVERGED
@@ -237,9 +254,24 @@ class KtgPack:
             number=trial.number, epoch=trial.epoch, state=state, metrics=metrics, message=message
         )
 
+    def _training_seconds(self, started: float) -> float:
+        """Return each trial's share of the training so far, 0 where no report tells it; waits for the device."""
+        if not self._weights:
+            return 0.0
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return (self._clock() - started) / len(self._trials)
+
+    def _costs(self, trial: Trial, training_seconds: float) -> dict[str, float]:
+        costs = trial.costs(self._data.batches.iterations_per_epoch)
+        return {"train_seconds": training_seconds, **costs, "members": float(len(self._trials))}
+
     def _rates(self, stack: NetworkStack) -> Tensor:
+        return stack.spread(self._slot_rates(stack))
+
+    def _slot_rates(self, stack: NetworkStack) -> list[float]:
         epochs = {trial.number: trial.epoch for trial in self._trials}
-        return stack.spread([self._settings.rate(epochs[slot.trial]) for slot in stack.slots])
+        return [self._settings.rate(epochs[slot.trial]) for slot in stack.slots]
 
     def _arithmetic(self) -> AbstractContextManager[object]:
         enabled = self._settings.precision is Precision.BFLOAT16
@@ -247,22 +279,17 @@ class KtgPack:
 
     # Members and slots
 
-    def _trial(self, member: Member) -> _Trial:
-        graph = self._settings.graph(member.configuration)
-        channels, classes = self._data.batches.shape[0], self._data.classes
-        architectures = {
-            node: self._settings.architecture(graph.models[node - 1], channels=channels, classes=classes)
-            for node in graph.nodes
-        }
-        return _Trial(member, graph, architectures)
-
     def _build(self) -> list[NetworkStack]:
-        """Make every node of every trial and stack them by architecture, the trained ones first."""
-        slots: dict[tuple[bool, Architecture], list[tuple[Slot, NodeState]]] = {}
+        """Make every node of every trial and stack them by architecture, the trained ones first.
+
+        Nodes with learned gates have stacks of their own, so that hypergradients cost nothing for the others.
+        """
+        slots: dict[tuple[bool, bool, Architecture], list[tuple[Slot, NodeState]]] = {}
         for trial in self._trials:
-            states = self._states(trial)
+            states = trial.start()
             for node in trial.graph.nodes:
-                key = (node in trial.graph.frozen_nodes(), trial.architectures[node])
+                frozen, learns = node in trial.graph.frozen_nodes(), node in trial.learning_nodes
+                key = (frozen, learns, trial.architectures[node])
                 slots.setdefault(key, []).append((Slot(trial.number, node), states[node]))
         return [
             NetworkStack(
@@ -273,33 +300,13 @@ class KtgPack:
                 device=self._device,
                 dtype=self._dtype,
             )
-            for (frozen, architecture), filled in sorted(slots.items(), key=lambda item: item[0][0])
+            for (frozen, _, architecture), filled in sorted(slots.items(), key=lambda item: item[0][0])
         ]
-
-    def _states(self, trial: _Trial) -> Mapping[int, NodeState]:
-        """Return every node's tensors: from the checkpoint, a teacher's file, or drawn anew."""
-        member = trial.member
-        if member.checkpoint is not None:
-            checkpoint = load_checkpoint(member.checkpoint, self._identity(member), trial.architectures)
-            trial.epoch = checkpoint.epoch
-            return checkpoint.nodes
-        frozen = trial.graph.frozen_nodes()
-        return {
-            node: _teacher(trial, node) if node in frozen else _fresh(member, node, architecture)
-            for node, architecture in trial.architectures.items()
-        }
-
-    def _identity(self, member: Member) -> Mapping[str, Any]:
-        return {
-            "settings": self._settings.to_mapping(),
-            "configuration": dict(member.configuration),
-            "seed": member.seed,
-        }
 
     def _state(self, slot: Slot) -> NodeState:
         return next(running.stack.state(slot) for running in self._stacks if slot in running.stack.slots)
 
-    def _active(self, number: int) -> _Trial:
+    def _active(self, number: int) -> Trial:
         for trial in self._trials:
             if trial.number == number:
                 return trial
@@ -316,6 +323,8 @@ class KtgPack:
 
     def _remove(self, numbers: frozenset[int]) -> None:
         if numbers:
+            for index, trial in enumerate(self._trials):
+                trial.path = self._weights.state(index)
             self._trials = [trial for trial in self._trials if trial.number not in numbers]
             kept = [running.stack.without(numbers) for running in self._stacks]
             self._place([stack for stack in kept if stack is not None])
@@ -323,43 +332,18 @@ class KtgPack:
     def _place(self, stacks: Sequence[NetworkStack]) -> None:
         """Work out where each stack's slots stand among the pack's nodes, and the other way round."""
         index = {trial.number: position for position, trial in enumerate(self._trials)}
+        learners = {Slot(trial.number, node) for trial in self._trials for node in trial.learning_nodes}
         nodes = len(self._trials[0].graph.models) if self._trials else 0
-        self._stacks = []
+        self._stacks: list[Running] = []
         order: list[int] = []
         for stack in stacks:
             owners = [index[slot.trial] for slot in stack.slots]
             places = [index[slot.trial] * nodes + slot.node - 1 for slot in stack.slots]
             order += places
-            self._stacks.append(_Running(stack, self._index(owners), self._index(places)))
+            learns = stack.slots[0] in learners
+            self._stacks.append(Running(stack, self._index(owners), self._index(places), learns))
         self._order = self._index(np.argsort(order).tolist())
+        self._weights = GateWeights([trial.learner for trial in self._trials], device=self._device)
 
     def _index(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
-
-
-def _fresh(member: Member, node: int, architecture: Architecture) -> NodeState:
-    rng = np.random.default_rng(derive_seed(member.seed, "node", node))
-    return NodeState(initial_tensors(architecture, rng))
-
-
-def _teacher(trial: _Trial, node: int) -> NodeState:
-    model = trial.graph.models[node - 1]
-    path = trial.member.inputs.get(f"teacher:{model}")
-    if path is None:
-        raise FileError(
-            f"trial {trial.number}: node {node} is a frozen {model}, and no weights are given for it",
-            f"Train {model} with the label alone first, and give its weights as the input 'teacher:{model}'.",
-        )
-    return NodeState(load_weights(path, trial.architectures[node]))
-
-
-def _divergence(trial: _Trial, metrics: Mapping[str, float]) -> str:
-    """Say which node's loss is not finite, if the target can be reached from it."""
-    for node in reaching_nodes(trial.graph):
-        for name in ("train_loss", "val_loss"):
-            value = metrics[f"{node}/{name}"]
-            if not np.isfinite(value):
-                model = trial.graph.models[node - 1]
-                what = "training" if name == "train_loss" else "validation"
-                return f"the {what} loss of node {node} ({model}) is {value} at epoch {trial.epoch}"
-    return ""

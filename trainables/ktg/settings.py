@@ -6,29 +6,31 @@ rate 0.1, batch 64, cosine decay, 100 epochs in a search); weight decay is the p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from enum import StrEnum
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from kdsearch.spaces.errors import UnknownNameError, UsageError
+from kdsearch.spaces.errors import UsageError
 from kdsearch.spaces.graph import TARGET, Gate, Graph, read_gate
 from kdsearch.trainables.data.splits import DataSettings
-from kdsearch.trainables.models import Architecture, architecture
+from kdsearch.trainables.networks.architectures import Architecture, architecture
 from kdsearch.trainables.protocol import Configuration
+from kdsearch.trainables.settings_reading import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    WHERE,
+    check_number,
+    check_whole,
+    read_name,
+    refuse_unknown,
+)
+from kdsearch.trainables.training_settings import Precision, Schedule, read_data
 
-WHERE = "the trainable's settings"
+__all__ = ["KtgSettings", "Precision"]
+
 OWN_MODEL = f"model.{TARGET}"  # in a configuration: a graph of one node, which names its model itself
 OWN_LABEL = f"label->{TARGET}"
-
-
-class Precision(StrEnum):
-    """Arithmetic of the networks; the losses are computed in at least float32 whatever it is."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"  # autocast: float32 weights, bfloat16 convolutions
-    FLOAT64 = "float64"  # for checks: slow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +40,11 @@ class KtgSettings:
     target: the model of node 1, or None where every configuration names it. Each epoch has whole batches only: what
     is left of the training images after the last one sits out, other images every time. momentum and weight_decay are
     in [0, 1) and [0, inf); learning_rate and temperature are finite and above 0; epochs, batch sizes and stem_stride
-    (the stride of every network's first convolution) are 1 or more.
+    (the stride of every network's first convolution) are 1 or more. schedule: of the learning rate, the paper's cosine.
 
     Raises:
         UsageError: a value is outside its range.
-        UnknownNameError: the precision is unknown.
+        UnknownNameError: the precision or the schedule is unknown.
 
     """
 
@@ -57,47 +59,41 @@ class KtgSettings:
     precision: Precision = Precision.FLOAT32
     eval_batch_size: int = 256
     stem_stride: int = 1
+    schedule: Schedule = field(default_factory=Schedule)
 
     def __post_init__(self) -> None:
-        if self.precision not in list(Precision):
-            raise UnknownNameError(
-                "precision", self.precision, [str(precision) for precision in Precision], WHERE
-            )
-        object.__setattr__(self, "precision", Precision(self.precision))
+        object.__setattr__(self, "precision", read_name("precision", self.precision, Precision))
+        object.__setattr__(self, "schedule", Schedule.read(self.schedule, WHERE))
         for name in ("epochs", "batch_size", "eval_batch_size", "stem_stride"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise _out_of_range(name, value, "a whole number, 1 or more")
+            check_whole(name, getattr(self, name))
         for name in ("learning_rate", "temperature"):
-            _check_number(name, getattr(self, name), lambda value: value > 0, "a finite number above 0")
-        _check_number("momentum", self.momentum, lambda value: 0 <= value < 1, "in [0, 1)")
-        _check_number(
-            "weight_decay", self.weight_decay, lambda value: value >= 0, "a finite number, 0 or more"
-        )
+            check_number(name, getattr(self, name), POSITIVE)
+        check_number("momentum", self.momentum, BELOW_ONE)
+        check_number("weight_decay", self.weight_decay, NOT_NEGATIVE)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> KtgSettings:
         """Read a mapping as it stands in a sweep file; `data` is a mapping too, or just the data set's name.
 
         Raises:
-            UnknownNameError: a key, data set or precision is unknown.
+            UnknownNameError: a key, data set, schedule or precision is unknown.
             UsageError: `data` is missing, or a value is outside its range.
 
         """
         values = dict(mapping)
-        _refuse_unknown(values, [each.name for each in fields(cls)], WHERE)
-        data = values.pop("data", None)
-        if data is None:
-            raise UsageError(f"{WHERE} name no data set", "Write data: {name: digits} there.")
-        return cls(data=_read_data(data), **values)
+        refuse_unknown(values, [each.name for each in fields(cls)], WHERE)
+        return cls(data=read_data(values.pop("data", None)), **values)
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return what `from_mapping` reads, with every key."""
-        return asdict(self) | {"precision": str(self.precision)}
+        """Return what `from_mapping` reads, with every key; but a cosine schedule, older than the key, has none."""
+        mapping = asdict(self) | {"precision": str(self.precision), "schedule": self.schedule.to_plain()}
+        if self.schedule == Schedule():
+            del mapping["schedule"]
+        return mapping
 
     def rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch counted from 0: cosine decay, constant inside an epoch."""
-        return 0.5 * self.learning_rate * (1.0 + math.cos(math.pi * epoch / self.epochs))
+        """Return the learning rate of an epoch counted from 0; it is constant inside an epoch."""
+        return self.schedule.rate(self.learning_rate, epoch, self.epochs)
 
     def graph(self, configuration: Configuration) -> Graph:
         """Return the graph of a configuration.
@@ -110,7 +106,7 @@ class KtgSettings:
 
         """
         if OWN_MODEL in configuration:
-            _refuse_unknown(configuration, (OWN_MODEL, OWN_LABEL), "a configuration of one node")
+            refuse_unknown(configuration, (OWN_MODEL, OWN_LABEL), "a configuration of one node")
             gate = read_gate(configuration.get(OWN_LABEL, Gate.THROUGH), OWN_LABEL)
             graph = Graph((str(configuration[OWN_MODEL]),), ((gate, Gate.CUTOFF),))
         elif self.target is None:
@@ -123,33 +119,9 @@ class KtgSettings:
             )
         return graph
 
-    def architecture(self, model: str, *, channels: int, classes: int) -> Architecture:
-        """Return a model's architecture for a data set's channels and classes."""
-        return architecture(model, channels=channels, classes=classes, stem_stride=self.stem_stride)
-
-
-def _read_data(data: object) -> DataSettings:
-    if isinstance(data, str):
-        return DataSettings(name=data)
-    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
-        raise UsageError(
-            f"data in {WHERE} is {data!r}", "Write data: {name: digits}, or another data set's name."
+    def architecture(self, model: str, *, shape: tuple[int, int, int], classes: int) -> Architecture:
+        """Return a model's architecture for images of that shape (channels, rows, columns) and so many classes."""
+        channels, rows, columns = shape
+        return architecture(
+            model, channels=channels, classes=classes, stem_stride=self.stem_stride, size=(rows, columns)
         )
-    _refuse_unknown(data, [each.name for each in fields(DataSettings)], f"data in {WHERE}")
-    return DataSettings(**data)
-
-
-def _refuse_unknown(mapping: Mapping[str, object], known: list[str] | tuple[str, ...], where: str) -> None:
-    for key in mapping:
-        if key not in known:
-            raise UnknownNameError("key", key, known, where)
-
-
-def _check_number(name: str, value: object, fits: Any, expected: str) -> None:
-    number = not isinstance(value, bool) and isinstance(value, int | float)
-    if not number or not math.isfinite(value) or not fits(value):  # type: ignore[arg-type]
-        raise _out_of_range(name, value, expected)
-
-
-def _out_of_range(name: str, value: object, expected: str) -> UsageError:
-    return UsageError(f"{name} in {WHERE} is {value!r}", f"It must be {expected}.")

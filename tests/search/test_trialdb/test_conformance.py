@@ -488,6 +488,7 @@ def test_the_trials_frame_has_the_promised_columns_and_types(database, make, clo
         {"gate": "through", "depth": 2, "rate": 0.5, "flip": True},
         {"gate": "cutoff", "depth": 3, "rate": 1.5, "flip": False, "warmup": 4, "mode": "a", "seed": "clash"},
     ]
+    configurations[1] |= {"run": 5}
     database.add_trials("s", [make.trial(n, configuration=c) for n, c in enumerate(configurations)])
     database.start_attempts("s", [make.start(0)])
     database.finish_trials(
@@ -506,7 +507,8 @@ def test_the_trials_frame_has_the_promised_columns_and_types(database, make, clo
         "seed",
     ]
     fixed += ["seconds", "attempts", "message", "started", "ended", "design"]
-    parameters = ["gate", "depth", "rate", "flip", "warmup", "mode", "parameter:seed"]
+    fixed += ["method", "run", "final", "plan"]
+    parameters = ["gate", "depth", "rate", "flip", "warmup", "mode", "parameter:seed", "parameter:run"]
     assert list(frame.columns) == fixed + parameters
     assert frame["role"].tolist() == ["search", "search"]
     assert frame["state"].tolist() == ["complete", "waiting"]
@@ -520,10 +522,34 @@ def test_the_trials_frame_has_the_promised_columns_and_types(database, make, clo
     assert type(frame["state"][0]) is str
 
 
+def test_what_a_searcher_told_a_trial_comes_back(database, make):
+    plan = {
+        "method": "gradient e1=5",
+        "run": 3,
+        "final": True,
+        "optimiser": {"start": {"lambda_1": np.float64(0.5)}, "bounds": {"lambda_1": (0, 1)}, "clip": None},
+    }
+    kept = {**plan, "optimiser": {"start": {"lambda_1": 0.5}, "bounds": {"lambda_1": [0, 1]}, "clip": None}}
+    rows = [make.trial(0), make.trial(1, plan={}), make.trial(2, plan=plan), make.trial(3, plan={"run": 0})]
+    database.add_trials("s", rows)
+    assert [trial.plan for trial in database.trials("s")] == [None, None, kept, {"run": 0}]
+    frame = database.trials_frame("s")
+    assert frame["method"].isna().tolist() == [True, True, False, True]
+    assert frame["method"][2] == "gradient e1=5"
+    assert frame["run"].tolist() == [pd.NA, pd.NA, 3, 0]
+    assert (frame["final"].dtype, frame["final"].tolist()) == ("bool", [False, False, True, False])
+    assert frame["plan"].tolist() == [None, None, kept, {"run": 0}]
+    with database.reading() as connection:
+        found = connection.exec_driver_sql("SELECT count(*) FROM trial WHERE plan IS NULL").scalar()
+    assert found == 2
+
+
 def test_empty_frames_have_their_columns(database):
     assert list(database.draws_frame("s").columns) == ["space", "draw", "trial", "fresh"]
     assert list(database.trials_frame("s").columns)[:3] == ["number", "role", "state"]
-    assert str(database.trials_frame("s")["ended"].dtype) == "datetime64[us, UTC]"
+    frame = database.trials_frame("s")
+    types = [str(frame[column].dtype) for column in ("ended", "method", "run", "final", "plan")]
+    assert types == ["datetime64[us, UTC]", "str", "Int64", "bool", "object"]
 
 
 def test_roles_can_be_read_apart(database, make):

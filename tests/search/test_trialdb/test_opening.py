@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import sqlite3
@@ -10,10 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command, op
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, make_url
 
-from kdsearch.search.trialdb import TrialDatabase, places, versions
+from kdsearch.search.trialdb import TrialDatabase, places, read_record, schema, versions
 from kdsearch.search.trialdb.engines import _sqlite_uri
 from kdsearch.search.trialdb.errors import (
     DatabaseAwayError,
@@ -33,6 +37,8 @@ from kdsearch.search.trialdb.errors import (
 )
 from kdsearch.search.trialdb.schema import METADATA, REVISION
 from kdsearch.spaces.errors import KdsearchError
+
+KEPT = Path(__file__).parent / "kept"
 
 
 @pytest.fixture
@@ -151,8 +157,78 @@ def test_a_database_of_a_later_version_is_refused(url, path, options):
 
 def test_an_older_database_needs_writing_to_be_read(url, monkeypatch):
     TrialDatabase.open(url).close()
-    monkeypatch.setattr(versions, "REVISION", "0002")
+    monkeypatch.setattr(versions, "REVISION", "0003")
     assert "earlier kdsearch" in refusal(url, DatabaseOlderError, read_only=True).message
+
+
+def kept(revision: str, path: Path) -> None:
+    """Make a database as the program of an earlier revision wrote it."""
+    connection = sqlite3.connect(path)
+    connection.executescript((KEPT / f"{revision}.sql").read_text())
+    connection.close()
+
+
+def tables(path: Path) -> dict[str, list[dict]]:
+    """All rows of the tables of the schema, without SQLAlchemy."""
+    connection = sqlite3.connect(path)
+    connection.row_factory = sqlite3.Row
+    found = {
+        table.name: [dict(row) for row in connection.execute(f"SELECT * FROM {table.name}")]  # noqa: S608
+        for table in METADATA.sorted_tables
+    }
+    connection.close()
+    return found
+
+
+def test_a_database_of_the_first_schema_is_brought_up_to_date_and_loses_nothing(url, path, make, clock):
+    kept("0001", path)
+    before = tables(path)
+    refusal(url, DatabaseOlderError, read_only=True)
+    assert tables(path) == before
+    with TrialDatabase.open(url) as database, database.reading() as connection:
+        options = {"version_table": schema.VERSION_TABLE, "compare_type": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, METADATA) == []
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+    assert tables(path) == {**before, "trial": [{**row, "plan": None} for row in before["trial"]]}
+    with TrialDatabase.open(url, clock=clock) as database:
+        states = [trial.state for trial in database.trials("ktg-digits")]
+        assert states == ["complete", "complete", "diverged", "waiting", "waiting"]
+        database.start_attempts("ktg-digits", [make.start(3, n=2)])  # it goes on
+        database.finish_trials("ktg-digits", [make.result(3, attempt=2, error=1.0)])
+        database.add_trials("ktg-digits", [make.trial(5, plan={"method": "naive"})])
+    with TrialDatabase.open(url, read_only=True) as database:
+        frame = database.trials_frame("ktg-digits")
+        assert frame["error"][:4].tolist() == [25.0, 26.0, pytest.approx(math.nan, nan_ok=True), 1.0]
+        assert frame["method"].isna().tolist() == [True] * 5 + [False]
+        assert len(database.curves_frame("ktg-digits")) == 24
+        assert read_record(database, "ktg-digits").notes == ("the budget was spent",)
+
+
+def test_a_migration_that_is_cut_short_leaves_the_database_as_it_was(url, path, monkeypatch):
+    kept("0001", path)
+    before = tables(path)
+    monkeypatch.setattr(op, "add_column", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        TrialDatabase.open(url)
+    monkeypatch.undo()
+    assert tables(path) == before
+    TrialDatabase.open(url).close()
+    assert "plan" in tables(path)["trial"][0]
+
+
+@pytest.mark.parametrize("revision", ["0001"])
+def test_every_migration_can_be_taken_back(url, path, revision):
+    kept(revision, path)
+    before = tables(path)
+    TrialDatabase.open(url).close()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config = versions.alembic_config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+    engine.dispose()
+    assert tables(path) == before
 
 
 def test_a_damaged_file_is_told_from_garbage(url, path):

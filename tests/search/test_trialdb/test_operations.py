@@ -64,6 +64,7 @@ ROWS = {
         seed=st.integers(0, 2**63 - 1),
         created=TIMES,
         inclusion_probability=st.none() | st.floats(0, 1),
+        plan=st.none() | OBJECTS,
     ),
     AddDraws: st.builds(DrawRow, space=TEXT, draw=COUNTS, trial=COUNTS, fresh=st.booleans()),
     StartAttempts: st.builds(AttemptStart, **KEYS, host=TEXT, device=TEXT),
@@ -153,3 +154,10 @@ def test_other_lines_are_refused(line):
 def test_events_have_keys_of_their_own(clock):
     events = [EventRow(kind="k", at=clock(), data={}) for _ in range(2)]
     assert events[0].key != events[1].key
+
+
+def test_a_spool_of_the_version_before_plans_can_be_read(make):
+    line = to_line(AddTrials("s", (make.trial(0),)))
+    earlier = line.replace(b',"plan":null', b"")
+    assert earlier != line
+    assert from_line(earlier).rows[0].plan is None

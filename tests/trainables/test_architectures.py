@@ -1,7 +1,7 @@
 import pytest
 
 from kdsearch.spaces.errors import UnknownNameError, UsageError
-from kdsearch.trainables.models import Role, architecture
+from kdsearch.trainables.networks.architectures import Role, architecture
 
 
 def residual_count(n: int, width: int, channels: int, classes: int) -> int:

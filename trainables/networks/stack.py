@@ -14,8 +14,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from kdsearch.trainables.ktg.network import StackedNetwork
-from kdsearch.trainables.models import Architecture, Role, TensorSpec
+from kdsearch.trainables.networks.architectures import Architecture, Role, TensorSpec
+from kdsearch.trainables.networks.stacked import StackedNetwork
 
 TensorMap = Mapping[str, Tensor]
 
@@ -69,10 +69,15 @@ class SlotVector:
             for spec in self.specs
         }
 
-    def spread(self, values: Sequence[float]) -> Tensor:
+    def spread(self, values: Sequence[float] | Tensor) -> Tensor:
         """Return a vector that holds, at every element, the value of the slot that owns it."""
-        each = self.flat.new_tensor(values)
-        return torch.cat([each.repeat_interleave(spec.size) for spec in self.specs])
+        each = values if isinstance(values, Tensor) else self.flat.new_tensor(values)
+        return torch.cat([each[:, None].expand(-1, spec.size).reshape(-1) for spec in self.specs])
+
+    def per_slot_sum(self, flat: Tensor) -> Tensor:
+        """Return the sums [N] over the elements of each slot of a vector of this layout."""
+        parts = torch.split_with_sizes(flat, [self.slots * spec.size for spec in self.specs])
+        return torch.stack([part.view(self.slots, -1).sum(1) for part in parts]).sum(0)
 
     def zeros(self) -> SlotVector:
         """Return a vector of the same layout that is all zeros."""
@@ -131,14 +136,73 @@ class NetworkStack:
             dtype=self._dtype,
         )
 
-    def network(self, *, training: bool) -> StackedNetwork:
-        """Return the forward pass; frozen networks know no training mode."""
-        tensors = self._leaves | self._statistics.views
-        return StackedNetwork(self.architecture, tensors, len(self.slots), training and self.trained)
+    def network(self, *, training: bool, track: bool = True) -> StackedNetwork:
+        """Return the forward pass; frozen networks know no training mode.
 
-    def spread(self, values: Sequence[float]) -> Tensor:
-        """Return the value of each slot at every parameter that it owns, for `descend`."""
+        track: whether a pass in training mode moves the running statistics of batch norm.
+        """
+        tensors = self._leaves | self._statistics.views
+        training = training and self.trained
+        return StackedNetwork(self.architecture, tensors, len(self.slots), training, track=track)
+
+    def network_at(self, weights: Tensor | TensorMap, *, track: bool = False) -> StackedNetwork:
+        """Return the forward pass in training mode at other weights, from which no gradient flows into the stack.
+
+        weights: a vector of the layout of `parameters`, or its `views`, which may be dual tensors (forward mode).
+        track: whether the pass moves the running statistics of batch norm, which are the stack's own.
+        """
+        views = self.views(weights) if isinstance(weights, Tensor) else weights
+        tensors = {**views, **self._statistics.views}
+        return StackedNetwork(self.architecture, tensors, len(self.slots), training=True, track=track)
+
+    @property
+    def parameters(self) -> Tensor:
+        """All parameters of all slots, one flat vector; not a copy: steps change it in place."""
+        return self._parameters.flat
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return the stacked tensors [N * rows, ...] by name that lie in a vector of the layout of `parameters`."""
+        return SlotVector(self._parameters.specs, flat).views
+
+    def spread(self, values: Sequence[float] | Tensor) -> Tensor:
+        """Return the value of each slot at every parameter that it owns; values: N numbers, or a vector [N]."""
         return self._parameters.spread(values)
+
+    def per_slot_dot(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return each slot's inner product [N] of two vectors of the layout of `parameters`."""
+        return self._parameters.per_slot_sum(one * other)
+
+    def per_slot_norm(self, flat: Tensor) -> Tensor:
+        """Return each slot's Euclidean norm [N] of a vector of the layout of `parameters`."""
+        return self.per_slot_dot(flat, flat).sqrt()
+
+    def gradient(self, logits: Tensor, at_logits: Tensor) -> Tensor:
+        """Return the gradient at all parameters from the one at the logits, both [N, B, classes].
+
+        logits must come from `network`. The vector has the layout of `parameters`; the next call writes over it.
+        """
+        gradients = torch.autograd.grad(logits, list(self._leaves.values()), at_logits)
+        return torch.cat([each.reshape(-1) for each in gradients], out=self._gradient)
+
+    def step(
+        self,
+        gradient: Tensor,
+        *,
+        learning_rates: Tensor,
+        momentum: float | Tensor,
+        weight_decay: float | Tensor,
+    ) -> None:
+        """Take one step of SGD with Nesterov momentum; the vector `gradient` is used up.
+
+        The rule is torch.optim.SGD's: d = g + weight_decay * p; v = momentum * v + d; p -= rate * (d + momentum * v).
+        Weight decay is on every parameter, batch norm's too, as in the public code. Rates, and the other two where
+        slots differ in them, are vectors from `spread`.
+        """
+        parameters, velocity = self._parameters.flat, self._momentum.flat
+        _add_scaled(gradient, parameters, weight_decay)
+        velocity.mul_(momentum).add_(gradient)
+        _add_scaled(gradient, velocity, momentum)
+        parameters.addcmul_(gradient, learning_rates, value=-1.0)
 
     def descend(
         self,
@@ -146,22 +210,24 @@ class NetworkStack:
         gradient: Tensor,
         *,
         learning_rates: Tensor,
-        momentum: float,
-        weight_decay: float,
+        momentum: float | Tensor,
+        weight_decay: float | Tensor,
     ) -> None:
-        """Take one step of SGD with Nesterov momentum down the gradient given at the logits [N, B, classes].
-
-        The rule is torch.optim.SGD's: d = g + weight_decay * p; v = momentum * v + d; p -= rate * (d + momentum * v).
-        Weight decay is on every parameter, batch norm's too, as in the public code.
-        """
-        gradients = torch.autograd.grad(logits, list(self._leaves.values()), gradient)
-        step = torch.cat([each.reshape(-1) for each in gradients], out=self._gradient)
-        parameters, velocity = self._parameters.flat, self._momentum.flat
-        step.add_(parameters, alpha=weight_decay)
-        velocity.mul_(momentum).add_(step)
-        step.add_(velocity, alpha=momentum)
-        parameters.addcmul_(step, learning_rates, value=-1.0)
+        """Take one step down the gradient given at the logits [N, B, classes]: `gradient`, then `step`."""
+        self.step(
+            self.gradient(logits, gradient),
+            learning_rates=learning_rates,
+            momentum=momentum,
+            weight_decay=weight_decay,
+        )
 
     def _stack(self, role: Role, slots: Sequence[TensorMap]) -> SlotVector:
         specs = [spec for spec in self.architecture.tensors if spec.role is role]
         return SlotVector.stacked(specs, slots, device=self._device, dtype=self._dtype)
+
+
+def _add_scaled(target: Tensor, added: Tensor, scale: float | Tensor) -> None:
+    if isinstance(scale, Tensor):
+        target.addcmul_(added, scale)
+    else:
+        target.add_(added, alpha=scale)

@@ -1,0 +1,160 @@
+"""The registry's entry for knowledge distillation. No torch here until a pack is made, or a teacher's file checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kdsearch.spaces import DesignSpace
+from kdsearch.spaces.errors import UsageError
+from kdsearch.trainables.data.loading import load_images
+from kdsearch.trainables.data.splits import DataSettings, make_split
+from kdsearch.trainables.data.synthetic import CLASSES, FEATURES
+from kdsearch.trainables.kd.settings import Distillation, KdSettings, Sees
+from kdsearch.trainables.metaparameters.declaration import Metaparameter
+from kdsearch.trainables.networks.architectures import Architecture
+from kdsearch.trainables.protocol import Configuration, Member, Pack, Pretraining
+
+TEACHER = "teacher"  # in a configuration: the trial trains this model as a teacher
+
+
+class KdKind:
+    """A student that learns from the label and from a teacher."""
+
+    name = "kd"
+
+    def check(self, settings: Mapping[str, object], models: Sequence[str]) -> None:
+        """Refuse settings and model names that no trial could run with.
+
+        Raises:
+            UnknownNameError: a key, model, data set or other name is unknown.
+            UsageError: a value is outside its range.
+
+        """
+        del models
+        read = KdSettings.from_mapping(settings)
+        if isinstance(read.data, DataSettings) and read.data.purpose != "search":
+            raise UsageError(
+                "data.purpose is search in a sweep of the kind kd",
+                "Leave data.purpose out: the last trial of every run is measured on the test part by itself.",
+            )
+
+    def check_space(self, settings: Mapping[str, object], space: DesignSpace) -> None:
+        """Refuse parameters that are unknown, and ranges that the loss cannot take."""
+        KdSettings.from_mapping(settings).check_space(space)
+
+    def metaparameters(
+        self, settings: Mapping[str, object], configuration: Configuration
+    ) -> Sequence[Metaparameter]:
+        """lambda_1 and the temperature, where the loss has them."""
+        del configuration
+        return KdSettings.from_mapping(settings).metaparameters
+
+    def pretraining(self, settings: Mapping[str, object], models: Sequence[str]) -> Sequence[Pretraining]:
+        """The teacher, unless its weights are given or nothing learns from it."""
+        del models
+        read = KdSettings.from_mapping(settings)
+        model = _trained_here(read)
+        if model is None:
+            return ()
+        return (
+            Pretraining(
+                model=model,
+                configuration={TEACHER: model},
+                defined_by={"kind": self.name, **read.for_teacher().to_mapping()},
+            ),
+        )
+
+    def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
+        """Refuse data that is missing, broken or too small, images that a model cannot take, and an unfit teacher.
+
+        Raises:
+            KdsearchError: the message says what is wrong and where.
+
+        """
+        read = KdSettings.from_mapping(settings)
+        notes: list[str] = []
+        if not isinstance(read.data, DataSettings):
+            notes += read.data.notes
+            shape, classes = (FEATURES, 1, 1), CLASSES
+        else:
+            images = load_images(read.data.name, data_root)
+            split = make_split(images, read.data)
+            shape, classes = images.shape, images.classes
+            if read.batch_size > len(split.train_labels):
+                raise UsageError(
+                    f"a batch_size of {read.batch_size} does not fit {len(split.train_labels):,} training images"
+                )
+            if images.is_sample:
+                notes.append(f"The images of {images.name} are a made-up sample: the numbers are no results.")
+        student_architecture(read, shape, classes)
+        if read.teacher is not None and read.distillation.taught:
+            teacher = teacher_architecture(read, shape, classes)
+            if read.teacher.sees is Sees.ALL:
+                notes.append("The teacher was trained on the students' validation part too, as in the paper.")
+            if read.teacher.file is not None:
+                from kdsearch.trainables.kd.teacher import check_weights  # noqa: PLC0415 needs torch
+
+                check_weights(teacher_file(read.teacher.file, data_root), teacher)
+        return notes
+
+    def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:
+        """The teacher, for a student that learns from one that this sweep trains."""
+        read = KdSettings.from_mapping(settings)
+        model = _trained_here(read)
+        return () if model is None or TEACHER in configuration else (model,)
+
+    def shape(self, settings: Mapping[str, object], configuration: Configuration) -> str:
+        """Students of the same settings share a pack, if they have equal values of what a pack has one of."""
+        shared = ["momentum", "weight_decay", TEACHER]
+        if KdSettings.from_mapping(settings).distillation is Distillation.MUTUAL:
+            shared += ["learning_rate", "temperature"]
+        own = {name: configuration[name] for name in shared if name in configuration}
+        return json.dumps([own, dict(settings)], sort_keys=True, default=str)
+
+    def make_pack(
+        self,
+        settings: Mapping[str, object],
+        members: Sequence[Member],
+        *,
+        data_root: Path | None,
+        device: str,
+    ) -> Pack:
+        """Load the data and the teacher (once a process) and build the pack.
+
+        Raises:
+            KdsearchError: bad settings, data that is missing or broken, a teacher or checkpoint that does not fit.
+
+        """
+        from kdsearch.trainables.kd.making import make_pack  # noqa: PLC0415 workers alone pay for torch
+
+        return make_pack(KdSettings.from_mapping(settings), members, data_root=data_root, device=device)
+
+
+def student_architecture(settings: KdSettings, shape: tuple[int, int, int], classes: int) -> Architecture:
+    """Return the student for inputs [C, H, W]."""
+    channels, rows, columns = shape
+    outputs = settings.outputs(classes)
+    return settings.architecture(settings.student, channels=channels, classes=outputs, size=(rows, columns))
+
+
+def teacher_architecture(settings: KdSettings, shape: tuple[int, int, int], classes: int) -> Architecture:
+    """Return the teacher for inputs [C, H, W]."""
+    channels, rows, columns = shape
+    return settings.architecture(settings.peer, channels=channels, classes=classes, size=(rows, columns))
+
+
+def _trained_here(settings: KdSettings) -> str | None:
+    """Return the teacher's model if a sweep has to train it: something learns from it, and no file was given."""
+    if not settings.distillation.taught or settings.teacher is None or settings.teacher.file is not None:
+        return None
+    return settings.teacher.model
+
+
+def teacher_file(file: str, data_root: Path | None) -> Path:
+    """Return the path of a teacher that was given: absolute, or from the current folder or the data root."""
+    path = Path(file).expanduser()
+    if not path.is_absolute() and not path.exists() and data_root is not None:
+        return data_root / path
+    return path.resolve()

@@ -1,0 +1,92 @@
+"""The teacher: a trained network that only answers, always in eval mode, and is asked no more often than needed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kdsearch.trainables.kd.files import keep_logits, kept_logits
+from kdsearch.trainables.kd.parts import Batch, Parts
+from kdsearch.trainables.networks.architectures import Architecture
+from kdsearch.trainables.networks.files import FileError, load_weights
+from kdsearch.trainables.networks.stack import NetworkStack, NodeState, Slot
+
+_SLOT = Slot(0, 1)
+
+
+class Teacher:
+    """Answers about the objects of `parts.known`: kept logits, or new ones for every augmented batch.
+
+    Raises:
+        FileError: the file of weights is missing, is none, or holds another network than `architecture`.
+
+    """
+
+    def __init__(
+        self,
+        weights: Path,
+        architecture: Architecture,
+        parts: Parts,
+        *,
+        batch_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        state = NodeState(_weights(weights, _stamp(weights), architecture))
+        self._stack = NetworkStack(architecture, [_SLOT], [state], trained=False, device=device, dtype=dtype)
+        self._augmented = parts.batches.augmented
+        self._logits: Tensor | None = None
+        if not self._augmented:
+            asked = {**parts.identity, "dtype": str(dtype)}
+            found = kept_logits(weights, asked)
+            if found is None:
+                found = self._ask(parts, batch_size, dtype)
+                keep_logits(weights, asked, found)
+            self._logits = found.to(device, dtype)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Return the teacher's logits [K, B, classes] for a batch of K trials."""
+        if self._logits is not None:
+            flat = self._logits.index_select(0, batch.objects.reshape(-1))
+            return flat.view(*batch.objects.shape, -1)
+        return self._forward(batch.inputs.flatten(0, 1)).view(*batch.labels.shape, -1)
+
+    def _ask(self, parts: Parts, batch_size: int, dtype: torch.dtype) -> Tensor:
+        known = parts.known
+        if known is None:  # a pack of teachers has no teacher
+            raise AssertionError
+        return torch.cat([self._forward(x) for x, _ in known.batches(batch_size, dtype)])
+
+    @torch.no_grad()
+    def _forward(self, inputs: Tensor) -> Tensor:
+        images = inputs.contiguous(memory_format=torch.channels_last)
+        return self._stack.network(training=False).logits(images)[0]
+
+
+def check_weights(path: Path, architecture: Architecture) -> None:
+    """Refuse a file that cannot teach.
+
+    Raises:
+        FileError: the message names the file and says what does not fit.
+
+    """
+    load_weights(path, architecture)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file is written anew."""
+    try:
+        status = path.stat()
+    except OSError:
+        raise FileError(f"{path} does not exist; a teacher's weights were expected there") from None
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=2)
+def _weights(path: Path, stamp: tuple[int, int], architecture: Architecture) -> dict[str, Tensor]:
+    """A worker trains pack after pack with one teacher: its file is read once."""
+    del stamp
+    return load_weights(path, architecture)

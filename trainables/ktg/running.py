@@ -1,0 +1,20 @@
+"""Where the slots of a pack's stacks stand among its nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from kdsearch.trainables.networks.stack import NetworkStack
+
+
+@dataclass
+class Running:
+    """A stack with where its slots stand among the K * M nodes of the pack."""
+
+    stack: NetworkStack
+    owners: Tensor  # [N] index of each slot's trial in the pack
+    places: Tensor  # [N] trial * M + node - 1
+    learns: bool  # whether all its slots have learned incoming edges; else none has
+    scores: Tensor | None = field(default=None)  # [2, N] of a frozen stack, which are the same every epoch
