@@ -27,7 +27,7 @@ from kdsearch.spaces import Graph
 
 SHOWN = 3
 _EQUAL = 1e-9  # per cent: two means of the same errors
-_MODEL = "model.1"
+_MODELS = ("model.1", "teacher")  # where a pre-training's configuration names its model
 _VALIDATION_ERROR = "val_error"
 
 
@@ -92,12 +92,12 @@ class Ranking:
 
 def baselines(trials: pd.DataFrame) -> tuple[Baseline, ...]:
     """Complete pre-trainings by model, in the order of their numbers."""
-    if _MODEL not in trials:
-        return ()
     alone = trials[(trials["role"] == PRETRAIN) & (trials["state"] == COMPLETE) & trials["error"].notna()]
     return tuple(
         Baseline(model=str(model), trainings=_trainings(part))
-        for model, part in alone.groupby(_MODEL, sort=False)
+        for column in _MODELS
+        if column in alone
+        for model, part in alone.groupby(column, sort=False)
     )
 
 

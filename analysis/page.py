@@ -54,6 +54,7 @@ class SweepView:
     settings: str
     things: str
     thing: str
+    parameters: tuple[str, ...]  # those that trials of the search have
     methods: MethodsView | None  # of a sweep that compares methods
     paths: tuple[PathFigure, ...]
     ends: tuple[PathEnd, ...]
@@ -132,6 +133,7 @@ def _view(result: SweepResult, figures: Mapping[str, Drawing], key: str) -> Swee
         ),
         things=story.thing(result),
         thing=story.thing(result, 1),
+        parameters=tuple(name for name in result.parameters if result.searched[name].notna().any()),
         methods=methods_view(result, _STATES) if result.compares else None,
         paths=paths(result.trajectories),
         ends=path_ends(result.trajectories),

@@ -123,7 +123,7 @@ def plot_accuracy_by_epoch(curves: Sequence[EpochCurve], reference: str, *, test
     base = next((curve for curve in curves if curve.method == reference), None)
     panels = [curve for curve in curves if curve is not base] or list(curves)
     colours = method_colours([curve.method for curve in curves], reference)
-    columns = min(_COLUMNS, len(panels))
+    columns = _side_by_side(len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = new_figure(_WIDTH, 2.15 * rows + 0.75)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
@@ -136,7 +136,7 @@ def plot_accuracy_by_epoch(curves: Sequence[EpochCurve], reference: str, *, test
         _draw_curve(axes, curve, colours[curve.method], dashed=False)
         plain_axes(axes)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_title(_wrapped(curve.method, _TITLE_WIDTH), fontsize=9.5)
+        axes.set_title(_wrapped(curve.method, _TITLE_WIDTH * _COLUMNS // columns), fontsize=9.5)
     for axes in grid[len(panels) :]:
         axes.remove()
     for axes in grid[max(0, len(panels) - columns) : len(panels)]:
@@ -146,6 +146,11 @@ def plot_accuracy_by_epoch(curves: Sequence[EpochCurve], reference: str, *, test
     figure.supylabel(accuracy_axis(tested=tested), fontsize=10)
     _legend(figure, reference if base in curves and base not in panels else None, others=len(panels) > 1)
     return figure
+
+
+def _side_by_side(panels: int) -> int:
+    """How many panels stand in a row: at most three, or as many as fill two rows where three would leave a gap."""
+    return {4: 2, 7: 4, 8: 4}.get(panels, min(_COLUMNS, panels))
 
 
 def _draw_curve(axes: Axes, curve: EpochCurve, colour: str, *, dashed: bool) -> None:
@@ -223,11 +228,22 @@ def plot_periods(
     means = np.array([point.mean for point in (*equal, *varied)] + ([base.mean] if base is not None else []))
     low, high = _bulk([point.accuracies for point in (*equal, *varied)])
     margin = max(0.05 * (high - low), 0.1)
-    grid[0].set_ylim(min(low, means.min() - margin), max(high, means.max() + margin))
+    lows, highs = _interval_ends([*equal, *varied])
+    grid[0].set_ylim(
+        min(low, float(means.min()) - margin, max(lows - margin, low - (high - low) / 2)),
+        max(high, float(means.max()) + margin, min(highs + margin, high + (high - low) / 2)),
+    )
     grid[0].set_ylabel(accuracy_axis(tested=tested))
     if base is not None:
         grid[-1].legend(loc="best", fontsize=8.5)
     return figure
+
+
+def _interval_ends(points: Sequence[PeriodPoint]) -> tuple[float, float]:
+    """The lowest and the highest end of the intervals, or of the means where there are none."""
+    lows = [point.mean if point.low is None else point.low for point in points]
+    highs = [point.mean if point.high is None else min(point.high, 100.0) for point in points]
+    return min(lows), max(highs)
 
 
 def _fixed_e1(points: Sequence[PeriodPoint]) -> str:

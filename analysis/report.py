@@ -30,7 +30,7 @@ class ReportFiles:
 
     folder: Path
     page: Path  # report.html
-    tables: tuple[Path, ...]  # trials.csv, draws.csv, edf.csv, auc.csv, lowest.csv, curves.csv
+    tables: tuple[Path, ...]  # every CSV file: trials.csv, curves.csv, ...
     lineage: Path
     figures: tuple[Path, ...]  # figures/*.svg and figures/*.png
 

@@ -11,6 +11,7 @@ from kdsearch.analysis.methods import MethodComparison, MethodRow, PairedDiffere
 from kdsearch.analysis.results import SweepResult
 from kdsearch.analysis.wording import count, interval, listed, p_value, percent, plural, signed, value
 
+_FINITE_DIFFERENCE = "finite-difference"  # of a gradient method's hypergradient
 _ALL = "all"  # of plan.train_on: training and validation images together
 _SMALL = 1.05  # a cost ratio that is no difference
 _MOST = 100.0  # points: further apart no two accuracies are
@@ -202,13 +203,13 @@ def _described(settings: object) -> str:
 
 def _fixed(_: str, told: Mapping[str, Any]) -> str:
     values = told.get("values") or {}
-    return f"values set beforehand: {_values(values)}" if values else "nothing is searched"
+    return f"values set beforehand: {_values(values)}" if values else "values of the trainable's settings"
 
 
 def _random(_: str, told: Mapping[str, Any]) -> str:
     replaced = told.get("parameters") or {}
-    other = f", {listed(list(map(str, replaced)))} from a distribution of its own" if replaced else ""
-    return f"values drawn at random from the space{other}, kept throughout"
+    other = f", {listed(list(map(str, replaced)))} with a law of its own" if replaced else ""
+    return f"the run's random draw from the space{other}, kept throughout"
 
 
 def _tpe(_: str, told: Mapping[str, Any]) -> str:
@@ -224,10 +225,14 @@ def _tpe(_: str, told: Mapping[str, Any]) -> str:
 def _gradient(_: str, told: Mapping[str, Any]) -> str:
     e1, e2 = told.get("e1"), told.get("e2")
     rhythm = "a gradient step at every iteration"
+    idle = {"e1", "e2", "fit"}
     if e1 and e2:
         rhythm = f"{plural(e1, 'iteration')} with a gradient step, then {e2} on a straight line, in turn"
-    rest = _values({name: item for name, item in told.items() if name not in {"e1", "e2"}})
-    return f"start values drawn at random, then {rhythm}" + (f" ({rest})" if rest else "")
+        idle.discard("fit")
+    if told.get("hypergradient") != _FINITE_DIFFERENCE:
+        idle.add("epsilon")  # only the finite difference has a step
+    rest = _values({name: item for name, item in told.items() if name not in idle})
+    return f"from the run's random draw, {rhythm}" + (f" ({rest})" if rest else "")
 
 
 def _plainly(kind: str, told: Mapping[str, Any]) -> str:

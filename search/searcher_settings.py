@@ -147,7 +147,7 @@ class FixedMethod(Section):
 
     kind: Literal["fixed"]
     values: dict[str, Any]
-    train_on: TrainOn = "all"
+    train_on: TrainOn = "training"
 
     @field_validator("values")
     @classmethod
@@ -162,7 +162,7 @@ class RandomMethod(Section):
     """One draw from the space for each run; `parameters` replaces the laws of some of its parameters."""
 
     kind: Literal["random"]
-    train_on: TrainOn = "all"
+    train_on: TrainOn = "training"
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from kdsearch.spaces import DesignSpace
 from kdsearch.spaces.errors import KdsearchError, UsageError
@@ -152,6 +152,10 @@ class ConstantKind:
         unknown = sorted(set(settings) - set(_DEFAULTS))
         if unknown:
             raise UsageError(f"unknown key {unknown[0]!r} in trainable", f"Known: {', '.join(_DEFAULTS)}.")
+
+    def check_plan(self, settings: Mapping[str, object], plan: Mapping[str, Any]) -> None:
+        """Every plan can be carried out."""
+        del settings, plan
 
     def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
         """There is no data."""

@@ -101,6 +101,9 @@ class TrainableKind(Protocol):
     def check_space(self, settings: Mapping[str, object], space: DesignSpace) -> None:
         """Refuse a space with parameters that the trainable does not know, or values that it cannot take."""
 
+    def check_plan(self, settings: Mapping[str, object], plan: Mapping[str, Any]) -> None:
+        """Refuse a plan that no trial of these settings could carry out."""
+
     def metaparameters(
         self, settings: Mapping[str, object], configuration: Configuration
     ) -> Sequence[Metaparameter]:
@@ -113,7 +116,7 @@ class TrainableKind(Protocol):
         """Architectures whose pre-trained weights a trial needs (its frozen teachers), each once."""
 
     def shape(self, settings: Mapping[str, object], configuration: Configuration) -> str:
-        """Trials with equal shapes may share a pack, if they have equal plans (but for run and start values)."""
+        """Trials with equal shapes may share a pack, if they have equal plans but for runs, starts and bounds."""
 
     def make_pack(
         self,

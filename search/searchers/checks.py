@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdsearch.search.searcher_settings import AnySearcher, ComparisonSettings, GradientSettings, TpeSettings
+from kdsearch.search.searcher_settings import (
+    AnySearcher,
+    ComparisonSettings,
+    FixedMethod,
+    GradientSettings,
+    RandomMethod,
+    TpeSettings,
+)
 from kdsearch.search.searchers.descent import Descent, ever_declared
 from kdsearch.search.searchers.methods import Setting, make_method
+from kdsearch.search.searchers.plans import final_plan
 from kdsearch.search.searchers.tpe_domains import Domains, generic
 from kdsearch.spaces import DesignSpace, Space
 from kdsearch.spaces.errors import UsageError
@@ -39,8 +47,11 @@ def _check_comparison(
     own = generic(space, "a comparison of methods")
     setting = Setting(space=own, kind=kind, trainable=trainable, seed=0)
     for name, each in settings.methods.items():
+        plain = isinstance(each, FixedMethod | RandomMethod)
+        train_on = each.train_on if isinstance(each, FixedMethod | RandomMethod) else "training"
         try:
             make_method(name, each, setting).check()
+            kind.check_plan(trainable, final_plan(name, 0, train_on=train_on, optimised=not plain))
         except UsageError as error:
             raise UsageError(f"searcher.methods.{name}: {error.message}", error.hint) from None
 

@@ -240,7 +240,12 @@ def test_methods_are_described_in_words(record):
     )
     assert "TPE by Optuna: 5 trainings judged on the validation part" in words["tpe-optuna"]
     assert "10 iterations with a gradient step, then 10 on a straight line" in words["prediction"]
-    assert "a gradient step at every iteration" in words["gradient"]
+    assert "fit = value" in words["prediction"]
+    assert words["gradient"].startswith(
+        "from the run's random draw, a gradient step at every iteration (rate = 0.1"
+    )
+    assert "fit" not in words["gradient"]  # nothing is fitted
+    assert "epsilon" not in words["gradient"]  # nor stepped
 
 
 def test_gradient_searchers_get_a_page_without_a_distribution_that_says_why(record, tmp_path):
@@ -264,6 +269,15 @@ def test_draws_of_tpe_are_refused_and_its_best_trials_stand(record):
     assert "TPE proposes where errors were low before" in text
     assert "The best configurations of A" in text
     assert "AUC (per cent)" not in text
+
+
+def test_teachers_are_told_apart_from_trials(record):
+    teacher = record.trials["role"] == "pretrain"
+    trials = record.trials.assign(teacher=np.where(teacher, "resnet18", None))
+    text = told(replace(record, trials=trials))
+    assert "resnet18 1 78.00 22.00 –" in text
+    one = synthetic_methods.of_one_method(replace(record, trials=trials), "gradient")
+    assert "trial no. lambda_1 temperature 1" in told(one)  # no empty column teacher
 
 
 def test_several_comparisons_stand_side_by_side_as_table_2(record):
@@ -381,6 +395,15 @@ def test_one_collapsed_method_does_not_stretch_the_axis_by_its_interval():
         low, high = plot_accuracy_by_epoch(curves, "naive", tested=True).axes[0].get_ylim()
     assert 70 < low < 80
     assert 88 < high < 100
+
+
+@pytest.mark.parametrize(("methods", "columns"), [(3, 2), (4, 3), (5, 2), (7, 3), (8, 4), (9, 4)])
+def test_panels_leave_few_places_empty(methods, columns):
+    curves = [curve(f"method {i}", [80.0, 81.0]) for i in range(methods)]
+    with figure_style():
+        figure = plot_accuracy_by_epoch(curves, "method 0", tested=True)
+    assert len(figure.axes) == methods - 1
+    assert figure.axes[0].get_gridspec().ncols == columns
 
 
 def test_a_lone_method_has_a_panel_too():

@@ -1,8 +1,8 @@
 """What a step of each method costs, against a plain step of the same student, side by side.
 
-Run by hand: `python tests/benchmarks/bench_hypergradient.py [--out FILE] [--repeats N]`. One CPU thread. Students of the
-paper (32 x 32 x 3 and 28 x 28 x 1) and of the digits, batches of 128, also for validation, K = 1 and K = 5 students as
-one program; the teacher's logits are given, so that only the student's work is timed. Contenders:
+Run by hand: `python tests/benchmarks/bench_hypergradient.py [--out FILE] [--repeats N]`. One CPU thread.
+Students of the paper (32 x 32 x 3 and 28 x 28 x 1) and of the digits, batches of 128, also for validation, K = 1 and
+K = 5 students as one program; the teacher's logits are given, so that only the student's work is timed. Contenders:
 
     plain                an SGD step on the distillation loss
     predicted            likewise, the metaparameters on the line of Algorithm 1
@@ -87,14 +87,14 @@ class Bench:
         states = [PathState.start(settings, NAMES)] * len(self.owners)
         return MetaPath(settings, NAMES, states, device="cpu", dtype=torch.float32)
 
-    def descend(self, images: Tensor, values: Tensor) -> None:
-        logits = self.stack.network(training=True).logits(images)
+    def descend(self, logits: Tensor, values: Tensor) -> None:
         losses = kd_loss(logits.detach(), self.teacher, self.train.labels, values, **KD)
         gradient = self.stack.gradient(logits, losses.gradients)
         self.stack.step(gradient, learning_rates=self.rates, momentum=0.0, weight_decay=0.0)
 
     def plain_step(self, values: Tensor) -> None:
-        self.descend(slot_images(self.train.images, self.owners), values)
+        images = slot_images(self.train.images, self.owners)
+        self.descend(self.stack.network(training=True).logits(images), values)
 
     def step(self, path: MetaPath, method: Hypergradient) -> None:
         """Take one iteration of Algorithm 1."""
@@ -104,14 +104,18 @@ class Bench:
             return
         images, values = slot_images(self.train.images, self.owners), path.values
         before = self.stack.parameters.clone()
-        self.descend(images, values)
+        recorded = self.stack.record(images) if method is Hypergradient.EXACT else None
+        logits = self.stack.network(training=True).logits(images) if recorded is None else recorded.logits
+        self.descend(logits, values)
 
         def derivatives(network: StackedNetwork) -> Tensor:
             logits = network.logits(images)
             return by_metaparameters(logits, self.teacher, self.train.labels, values, **KD)
 
         along = self.validation_gradient()
-        found = directional_derivative(self.stack, before, along, derivatives, method=method)
+        found = directional_derivative(
+            self.stack, before, along, derivatives, method=method, recorded=recorded
+        )
         path.advance(found.mul_(-RATE))
 
     def validation_gradient(self) -> Tensor:

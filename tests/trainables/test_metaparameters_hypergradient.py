@@ -16,7 +16,7 @@ from kdsearch.trainables.metaparameters.hypergradient import directional_derivat
 from kdsearch.trainables.metaparameters.settings import Hypergradient
 from kdsearch.trainables.networks.architectures import Role, architecture
 from kdsearch.trainables.networks.stack import NetworkStack, NodeState, Slot
-from kdsearch.trainables.networks.stacked import initial_tensors, slot_images
+from kdsearch.trainables.networks.stacked import StackedNetwork, initial_tensors, slot_images
 
 _SPEC = importlib.util.spec_from_file_location("ktg_plain", Path(__file__).with_name("ktg_plain.py"))
 plain = importlib.util.module_from_spec(_SPEC)
@@ -178,6 +178,69 @@ def test_finite_differences_converge_with_order_two(model, epsilon):
         errors.append((found - exact).abs())
     for larger, smaller in pairwise(errors):
         torch.testing.assert_close((larger / smaller).log2(), torch.full_like(larger, 2.0), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_recorded_pass_gives_the_same_without_a_forward_pass(model, monkeypatch):
+    problem, other = Problem(model), Problem(model)
+    images = slot_images(problem.images, torch.arange(SLOTS))
+    recorded = problem.stack.record(images)
+    before, along = other.step()
+    expected = directional_derivative(
+        other.stack, before, along, other.function(), method=Hypergradient.EXACT
+    )
+    # the same step, from the recorded logits
+    found = kd_loss(recorded.logits.detach(), problem.teacher, problem.labels, problem.values, **KD)
+    gradient = problem.stack.gradient(recorded.logits, found.gradients)
+    rates = problem.stack.spread(problem.rates)
+    problem.stack.step(gradient, learning_rates=rates, momentum=MOMENTUM, weight_decay=DECAY)
+    torch.testing.assert_close(problem.stack.parameters, other.stack.parameters)
+
+    def function(network) -> torch.Tensor:
+        logits = network.logits(images)
+        return by_metaparameters(logits, problem.teacher, problem.labels, problem.values, **KD)
+
+    monkeypatch.setattr(StackedNetwork, "record", None)  # nothing is recorded anew
+    options = {"method": Hypergradient.EXACT, "recorded": recorded}
+    exact = directional_derivative(problem.stack, before, along, function, **options)
+    torch.testing.assert_close(exact, expected, rtol=1e-9, atol=1e-12)
+    monkeypatch.undo()
+    # other images, of which the recording knows nothing
+    exact = directional_derivative(problem.stack, before, along, problem.function(), **options)
+    torch.testing.assert_close(exact, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_finite_differences_go_through_the_network_once(monkeypatch):
+    problem = Problem("cnn4-6p")
+    before, along = problem.step()
+    slots = []
+    logits = StackedNetwork.logits
+    monkeypatch.setattr(StackedNetwork, "logits", lambda self, x: slots.append(self.slots) or logits(self, x))
+    options = {"method": Hypergradient.FINITE_DIFFERENCE}
+    found = directional_derivative(problem.stack, before, along, problem.function(), **options)
+    assert slots == [2 * SLOTS]
+    # a function that makes its images anew each time gets the same
+    slots.clear()
+    apart = directional_derivative(
+        problem.stack, before, along, lambda network: problem.function()(network), **options
+    )
+    assert slots == [2 * SLOTS, SLOTS]
+    torch.testing.assert_close(found, apart, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("method", list(Hypergradient))
+def test_all_slots_may_share_their_images(method):
+    problem = Problem("cnn4-6p")
+    problem.images = problem.images[:1].expand(SLOTS, -1, -1, -1, -1)
+    before, along = problem.step()
+    expected = directional_derivative(problem.stack, before, along, problem.function(), method=method)
+
+    def function(network) -> torch.Tensor:
+        logits = network.logits(problem.images[0])
+        return by_metaparameters(logits, problem.teacher, problem.labels, problem.values, **KD)
+
+    found = directional_derivative(problem.stack, before, along, function, method=method)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-11)
 
 
 @pytest.mark.parametrize("method", list(Hypergradient))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from kdsearch.spaces import DesignSpace
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.data.loading import load_images
 from kdsearch.trainables.data.splits import DataSettings, make_split
-from kdsearch.trainables.data.synthetic import CLASSES, FEATURES
+from kdsearch.trainables.data.synthetic import CLASSES, FEATURES, Variant
 from kdsearch.trainables.kd.settings import Distillation, KdSettings, Sees
 from kdsearch.trainables.metaparameters.declaration import Metaparameter
 from kdsearch.trainables.networks.architectures import Architecture
 from kdsearch.trainables.protocol import Configuration, Member, Pack, Pretraining
 
+ALL = "all"  # plan["train_on"]: training and validation part together
 TEACHER = "teacher"  # in a configuration: the trial trains this model as a teacher
 
 
@@ -43,6 +45,22 @@ class KdKind:
     def check_space(self, settings: Mapping[str, object], space: DesignSpace) -> None:
         """Refuse parameters that are unknown, and ranges that the loss cannot take."""
         KdSettings.from_mapping(settings).check_space(space)
+
+    def check_plan(self, settings: Mapping[str, object], plan: Mapping[str, Any]) -> None:
+        """Refuse training on what the methods are measured by, and measuring what has no metaparameters."""
+        read = KdSettings.from_mapping(settings)
+        if read.distillation is Distillation.MUTUAL and plan.get("evaluate"):
+            raise UsageError(
+                "deep mutual learning has no metaparameters to compare methods by",
+                "Search its other parameters with the searcher random or tpe, or use the kind ktg.",
+            )
+        if plan.get("train_on") != ALL or isinstance(read.data, DataSettings):
+            return
+        if read.data.variant is Variant.PAPER:
+            raise UsageError(
+                "train_on: all would train on the test part: in the paper's variant it is the validation part",
+                "Use train_on: training with the synthetic data.",
+            )
 
     def metaparameters(
         self, settings: Mapping[str, object], configuration: Configuration

@@ -76,11 +76,6 @@ def _mutual(
     """Deep mutual learning: the graph of two nodes all of whose gates are through, trained by the KTG engine."""
     if not isinstance(settings.data, DataSettings):
         raise UsageError("deep mutual learning is for images", "Use distillation: soft on the synthetic set.")
-    if any(member.plan.get("evaluate") or member.plan.get("optimiser") for member in members):
-        raise UsageError(
-            "deep mutual learning has no metaparameters to compare methods by",
-            "Search its other parameters (learning_rate) with the searcher random or tpe, or use the kind ktg.",
-        )
     own = members[0].configuration
     ktg = KtgSettings(
         data=settings.data,

@@ -22,11 +22,10 @@ from kdsearch.trainables.data.augmentation import NO_AUGMENTATION
 from kdsearch.trainables.data.batches import ImageBatches, as_unit_interval
 from kdsearch.trainables.data.loading import load_images
 from kdsearch.trainables.data.splits import DataSettings, make_split
-from kdsearch.trainables.data.synthetic import CLASSES, SyntheticSettings, Variant, make_synthetic
+from kdsearch.trainables.data.synthetic import CLASSES, SyntheticSettings, make_synthetic
+from kdsearch.trainables.kd.kind import ALL
 from kdsearch.trainables.kd.settings import KdSettings, Sees
 from kdsearch.trainables.seeds import derive_seed
-
-ALL = "all"  # plan["train_on"]: training and validation part together
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,11 +248,6 @@ def _table_parts(
     on_all: bool,
     teacher: bool,
 ) -> Parts:
-    if on_all and source.variant is Variant.PAPER and not teacher:
-        raise UsageError(
-            "train_on: all would train on the test part: in the paper's variant it is the validation part",
-            "Use train_on: training with the synthetic data.",
-        )
     runs: tuple[int, ...] = (0,)
     if source.redrawn and not teacher:
         runs = tuple(sorted({int(plan.get("run", 0)) for plan in plans}))

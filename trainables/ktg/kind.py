@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdsearch.spaces import DesignSpace, Gate, KtgSpace
 from kdsearch.spaces.errors import UsageError
@@ -42,6 +42,15 @@ class KtgKind:
             )
         for model in {*models, read.target} - {None}:
             check_model(str(model))
+
+    def check_plan(self, settings: Mapping[str, object], plan: Mapping[str, Any]) -> None:
+        """Refuse what graphs are not trained for: training on the validation part, and the test part."""
+        del settings
+        if plan.get("train_on") == "all" or plan.get("evaluate"):
+            raise UsageError(
+                "graphs cannot be compared by methods: they never train on the validation part, nor see the test part",
+                "Use the searcher gradient, random or refinement.",
+            )
 
     def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
         """Refuse data that is missing or broken, or has fewer images than the settings ask for.

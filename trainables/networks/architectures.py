@@ -134,6 +134,11 @@ class Architecture(ABC):
         """Every tensor of one network, in the order in which they are drawn."""
         return tuple(self._tensors())
 
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """Names of the tensors that gradients move."""
+        return frozenset(tensor.name for tensor in self.tensors if tensor.role is Role.PARAMETER)
+
     @property
     def parameter_count(self) -> int:
         """Number of trained values; running statistics are not among them."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kdsearch.trainables.networks.architectures import Architecture, Role, TensorSpec
-from kdsearch.trainables.networks.stacked import StackedNetwork
+from kdsearch.trainables.networks.stacked import Recording, StackedNetwork
 
 TensorMap = Mapping[str, Tensor]
 
@@ -84,6 +84,19 @@ class SlotVector:
         return SlotVector(self.specs, torch.zeros_like(self.flat))
 
 
+@dataclass(frozen=True)
+class RecordedPass:
+    """A forward pass of a stack in training mode that remembers its values, and the very images that it was of."""
+
+    images: Tensor
+    recording: Recording
+
+    @property
+    def logits(self) -> Tensor:
+        """The logits [N, B, classes], as `network(training=True).logits` gives them."""
+        return self.recording.logits
+
+
 class NetworkStack:
     """Networks of one architecture that run as one program; trained by SGD with Nesterov momentum, or frozen.
 
@@ -144,6 +157,10 @@ class NetworkStack:
         tensors = self._leaves | self._statistics.views
         training = training and self.trained
         return StackedNetwork(self.architecture, tensors, len(self.slots), training, track=track)
+
+    def record(self, images: Tensor) -> RecordedPass:
+        """Run `network(training=True)`, for `gradient` as well as for a derivative at these weights later on."""
+        return RecordedPass(images, self.network(training=True).record(images))
 
     def network_at(self, weights: Tensor | TensorMap, *, track: bool = False) -> StackedNetwork:
         """Return the forward pass in training mode at other weights, from which no gradient flows into the stack.

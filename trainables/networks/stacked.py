@@ -90,6 +90,7 @@ class StackedNetwork:
         direction = {
             name: torch.zeros_like(value) if tangent is None else tangent
             for name, (value, tangent) in parts.items()
+            if name in self.architecture.parameters
         }
         with torch.no_grad():
             return replace(self, tensors=values).record(images).dual_logits(direction)
