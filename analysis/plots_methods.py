@@ -213,7 +213,7 @@ def plot_periods(
     `base` is the reference method, whose mean is drawn as a line; None where it has none.
     """
     studies = [(points, axis) for points, axis in ((equal, "e1 = e2"), (varied, "e2")) if points]
-    figure = new_figure(_WIDTH, 3.3)
+    figure = new_figure(_WIDTH, 3.5)
     grid = figure.subplots(1, len(studies), squeeze=False, sharey=True)[0]
     for axes, (points, name) in zip(grid, studies, strict=True):
         xs = [point.e2 for point in points]
@@ -234,8 +234,9 @@ def plot_periods(
         max(high, float(means.max()) + margin, min(highs + margin, high + (high - low) / 2)),
     )
     grid[0].set_ylabel(accuracy_axis(tested=tested))
-    if base is not None:
-        grid[-1].legend(loc="best", fontsize=8.5)
+    figure.legend(
+        handles=grid[0].get_legend_handles_labels()[0], loc="outside upper left", ncols=2, fontsize=9
+    )
     return figure
 
 

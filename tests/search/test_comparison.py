@@ -135,14 +135,14 @@ def test_the_draw_of_a_run_is_the_same_for_every_method():
     assert len({asked["greedy", run].configuration["lambda_1"] for run in range(RUNS)}) == RUNS
 
 
-def test_only_final_trials_see_the_test_part_and_only_unoptimised_ones_the_validation_part():
+def test_only_final_trials_see_the_test_part_and_what_they_train_on_is_said():
     for request in play(make_searcher(sweep_of(), first_number=0)).values():
         plan = request.plan
         assert plan["evaluate"] == plan["final"]
         assert plan["objective"] == ("test_error" if plan["final"] else "val_error")
         optimises = METHODS[plan["method"].split(" e1=")[0]]["kind"] in {"tpe", "gradient"}
         assert plan["optimised"] == optimises
-        assert plan["train_on"] == ("training" if optimises else "all")
+        assert plan["train_on"] == ("all" if plan["method"] == "none" else "training")
         assert ("optimiser" in plan) == (request.design == "gradient")
         assert request.probability is None
 
@@ -267,7 +267,7 @@ def test_a_resumed_comparison_equals_an_uninterrupted_one(clock, tmp_path, share
 def test_a_resume_refuses_a_database_whose_trials_were_told_something_else(clock, tmp_path):
     sweep = sweep_of({"naive": METHODS["naive"]})
     history = history_of(Driver(sweep, clock, tmp_path).run().operations, upto=None)
-    other = {n: replace(past, plan={**past.plan, "train_on": "training"}) for n, past in history.items()}
+    other = {n: replace(past, plan={**past.plan, "train_on": "all"}) for n, past in history.items()}
     with pytest.raises(KdsearchError, match="another plan"):
         Driver(sweep, clock, tmp_path, history=other).run()
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from kdsearch.trainables.metaparameters.path import MetaPath, PathState
 from kdsearch.trainables.metaparameters.settings import Hypergradient, OptimiserSettings
 from kdsearch.trainables.networks.architectures import Architecture
 from kdsearch.trainables.networks.files import save_weights
-from kdsearch.trainables.networks.stack import NetworkStack, NodeState, Slot
+from kdsearch.trainables.networks.stack import NetworkStack, NodeState, RecordedPass, Slot
 from kdsearch.trainables.networks.stacked import StackedNetwork, initial_tensors, slot_images
 from kdsearch.trainables.protocol import EpochReport, Member, MemberState
 from kdsearch.trainables.seeds import derive_seed
@@ -59,6 +59,17 @@ class _Passes:
     forward: int = 0
     backward: int = 0
     tangent: int = 0
+
+
+class _Asked(NamedTuple):
+    """The training step whose gradient is differentiated: its batch, values and weights, and the pass it made."""
+
+    images: Tensor
+    labels: Tensor
+    answers: Tensor | None
+    values: Tensor
+    before: Tensor
+    recorded: RecordedPass | None
 
 
 class KdPack:
@@ -178,8 +189,8 @@ class KdPack:
         answers = None if self._teacher is None else self._teacher.logits(batch)
         values = self._current()
         images = slot_images(batch.inputs, self._owners)
-        with self._arithmetic():
-            logits = self._stack.network(training=True).logits(images)
+        wanted = self._path is not None and any(self._path.wants())
+        logits, recorded = self._forward(images, recorded=wanted)
         losses = kd_loss(
             logits.detach(),
             answers,
@@ -189,7 +200,6 @@ class KdPack:
             squared=self._settings.temperature_squared,
         )
         gradient = self._stack.gradient(logits, losses.gradients)
-        wanted = self._path is not None and any(self._path.wants())
         before = self._stack.parameters.clone() if wanted else None
         self._stack.step(
             gradient,
@@ -202,49 +212,52 @@ class KdPack:
         if self._path is not None:
             found = None
             if before is not None and judge is not None:
-                found = self._hypergradient(images, batch.labels, answers, values, before, judge)
+                asked = _Asked(images, batch.labels, answers, values, before, recorded)
+                found = self._hypergradient(asked, judge)
                 found = found.mul_(-reach[:, None])
             self._path.advance(found)
         return losses.losses
 
-    def _hypergradient(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        answers: Tensor | None,
-        values: Tensor,
-        before: Tensor,
-        judge: Batch,
-    ) -> Tensor:
+    def _forward(self, images: Tensor, *, recorded: bool) -> tuple[Tensor, RecordedPass | None]:
+        """Return the logits and, for the exact hypergradient, what spares it a forward pass of its own."""
+        exact = self._optimiser is not None and self._optimiser.hypergradient is Hypergradient.EXACT
+        with self._arithmetic():
+            if recorded and exact:
+                made = self._stack.record(images)
+                return made.recording.logits, made
+            return self._stack.network(training=True).logits(images), None
+
+    def _hypergradient(self, asked: _Asked, judge: Batch) -> Tensor:
         """Return d/d eps (dL_train/dlambda)(w + eps v) [K, P], v the validation gradient at the new weights."""
+        optimiser = self._optimiser
+        if optimiser is None:  # only asked for where there is one
+            raise AssertionError
         along = self._validation_gradient(judge)
+        if optimiser.hypergradient is Hypergradient.EXACT:
+            self._passes.tangent += 1
+        else:
+            self._passes.forward += 2
 
         def train_loss_by_metaparameters(network: StackedNetwork) -> Tensor:
             found = by_metaparameters(
-                network.logits(images),
-                answers,
-                labels,
-                values,
+                network.logits(asked.images),
+                asked.answers,
+                asked.labels,
+                asked.values,
                 distillation=self._settings.distillation,
                 squared=self._settings.temperature_squared,
             )
             return found[:, self._columns]
 
-        optimiser = self._optimiser
-        if optimiser is None:  # only asked for where there is one
-            raise AssertionError
-        if optimiser.hypergradient is Hypergradient.EXACT:
-            self._passes.tangent += 1
-        else:
-            self._passes.forward += 2
         with self._arithmetic():
             return directional_derivative(
                 self._stack,
-                before,
+                asked.before,
                 along,
                 train_loss_by_metaparameters,
                 method=optimiser.hypergradient,
                 epsilon=optimiser.epsilon,
+                recorded=asked.recorded,
             )
 
     def _validation_gradient(self, judge: Batch) -> Tensor:
