@@ -1,7 +1,8 @@
 """Measured cost of each method of a comparison: passes and seconds of an iteration, and of a whole run.
 
-Seconds are those of the training part alone, summed over epochs and divided by their iterations, without each trial's
-first epoch (memory, kernels and threads warm up in it) where it has more than one. A trial in a pack is told its equal
+Seconds are those of the training part alone: the median over all epochs of a method of the seconds an iteration took,
+because other programs on the machine stall some epochs and speed none up; without each trial's first epoch (memory,
+kernels and threads warm up in it) where it has more than one. A trial in a pack is told its equal
 share of the pack's time: the ratio of two methods that shared programs with different numbers of trials holds the gain
 of packing as well as the method's own cost.
 """
@@ -25,7 +26,7 @@ class CostRow:
     forward: float  # passes an iteration, mean
     backward: float
     tangent: float  # forward-mode passes
-    seconds: float  # of training, an iteration of one trial; evaluation not included
+    seconds: float  # of training, an iteration of one trial, the median over epochs; evaluation not included
     ratio: float | None  # to the reference method's seconds
     members: float  # median number of trials that shared a program
     trials_per_run: float
@@ -107,10 +108,10 @@ def _by_epoch(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _iteration_seconds(table: pd.DataFrame) -> float:
-    """Return seconds an iteration, first epochs left out where their trial has others; NaN without an epoch."""
+    """Return the median of epochs' seconds an iteration, first epochs left out where a trial has others; NaN if none."""
     epochs = table.groupby("trial")["epoch"]
     kept = table[(table["epoch"] > epochs.transform("min")) | (epochs.transform("size") == 1)]
-    return float(kept["train_seconds"].sum() / kept["iterations"].sum()) if len(kept) else float("nan")
+    return float((kept["train_seconds"] / kept["iterations"]).median()) if len(kept) else float("nan")
 
 
 def _run_seconds(trials: pd.DataFrame) -> pd.Series:

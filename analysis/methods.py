@@ -217,7 +217,9 @@ def _with_differences(
     ]
     differences = {
         row.name: replace(difference, left_out=len(set(row.numbers) ^ set(plain.numbers)))
-        for row, difference in zip(compared, paired_table(pairs, alpha=alpha, seed=seed), strict=True)
+        for row, difference in zip(
+            compared, map(_possible, paired_table(pairs, alpha=alpha, seed=seed)), strict=True
+        )
     }
     return tuple(replace(row, difference=differences.get(row.name)) for row in rows)
 
@@ -274,3 +276,10 @@ def _notes(rows: Sequence[MethodRow], names: Sequence[str], reference: str) -> t
             f"{', '.join(short)}."
         )
     return tuple(notes)
+
+
+def _possible(difference: PairedDifference) -> PairedDifference:
+    """Cut an interval to what a difference of two accuracies can be, which costs it no coverage."""
+    if difference.low is None or difference.high is None:
+        return difference
+    return replace(difference, low=max(-100.0, difference.low), high=min(100.0, difference.high))

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from kdsearch.trainables.kd.losses import by_metaparameters, kd_loss, validation_loss
 from kdsearch.trainables.kd.settings import Distillation
-from kdsearch.trainables.metaparameters.hypergradient import directional_derivative
+from kdsearch.trainables.metaparameters.hypergradient import constant_beside, directional_derivative
 from kdsearch.trainables.metaparameters.path import MetaPath, PathState
 from kdsearch.trainables.metaparameters.settings import Hypergradient, OptimiserSettings
 from kdsearch.trainables.networks.architectures import architecture
@@ -110,7 +110,8 @@ class Bench:
 
         def derivatives(network: StackedNetwork) -> Tensor:
             logits = network.logits(images)
-            return by_metaparameters(logits, self.teacher, self.train.labels, values, **KD)
+            teacher, fixed = (constant_beside(logits, each) for each in (self.teacher, values))
+            return by_metaparameters(logits, teacher, self.train.labels, fixed, **KD)
 
         along = self.validation_gradient()
         found = directional_derivative(

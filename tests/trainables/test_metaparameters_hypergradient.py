@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from kdsearch.trainables.kd.losses import by_metaparameters, kd_loss, validation_loss
 from kdsearch.trainables.kd.settings import Distillation
-from kdsearch.trainables.metaparameters.hypergradient import directional_derivative
+from kdsearch.trainables.metaparameters.hypergradient import constant_beside, directional_derivative
 from kdsearch.trainables.metaparameters.settings import Hypergradient
 from kdsearch.trainables.networks.architectures import Role, architecture
 from kdsearch.trainables.networks.stack import NetworkStack, NodeState, Slot
@@ -208,6 +208,22 @@ def test_a_recorded_pass_gives_the_same_without_a_forward_pass(model, monkeypatc
     # other images, of which the recording knows nothing
     exact = directional_derivative(problem.stack, before, along, problem.function(), **options)
     torch.testing.assert_close(exact, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", list(Hypergradient))
+def test_constants_beside_the_outputs_change_nothing(method):
+    problem = Problem("cnn4-6p")
+    before, along = problem.step()
+    expected = directional_derivative(problem.stack, before, along, problem.function(), method=method)
+    images = slot_images(problem.images, torch.arange(SLOTS))
+
+    def function(network) -> torch.Tensor:
+        logits = network.logits(images)
+        teacher, values = (constant_beside(logits, each) for each in (problem.teacher, problem.values))
+        return by_metaparameters(logits, teacher, problem.labels, values, **KD)
+
+    found = directional_derivative(problem.stack, before, along, function, method=method)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_finite_differences_go_through_the_network_once(monkeypatch):

@@ -12,6 +12,7 @@ from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.data.loading import load_images
 from kdsearch.trainables.data.splits import DataSettings
 from kdsearch.trainables.kd.kind import TEACHER, student_architecture, teacher_architecture, teacher_file
+from kdsearch.trainables.kd.objective import Objective
 from kdsearch.trainables.kd.pack import KdPack
 from kdsearch.trainables.kd.parts import load_parts
 from kdsearch.trainables.kd.settings import Distillation, KdSettings
@@ -21,7 +22,6 @@ from kdsearch.trainables.ktg.pack_data import PackData
 from kdsearch.trainables.ktg.settings import KtgSettings
 from kdsearch.trainables.networks.files import FileError
 from kdsearch.trainables.protocol import Member, Pack
-from kdsearch.trainables.training_settings import Precision
 
 _MUTUAL = {"label->1": "through", "2->1": "through", "label->2": "through", "1->2": "through"}
 
@@ -38,12 +38,12 @@ def make_pack(
         settings = settings.for_teacher()
         members = [replace(member, configuration={}) for member in members]
     place = torch.device(device)
-    dtype = torch.float64 if settings.precision is Precision.FLOAT64 else torch.float32
+    dtype = Objective(settings, place).dtype
     plans = [member.plan for member in members]
     parts = load_parts(settings, plans, data_root=data_root, device=place, dtype=dtype, teacher=teaching)
     if teaching:
         architecture = student_architecture(settings, parts.shape, parts.classes)
-        return KdPack(settings, members, parts, architecture, None, device=place, dtype=dtype)
+        return KdPack(settings, members, parts, architecture, None, device=place)
     teacher = None
     if settings.distillation.taught:
         teacher = Teacher(
@@ -55,7 +55,7 @@ def make_pack(
             dtype=dtype,
         )
     architecture = student_architecture(settings, parts.shape, parts.classes)
-    return KdPack(settings, members, parts, architecture, teacher, device=place, dtype=dtype)
+    return KdPack(settings, members, parts, architecture, teacher, device=place)
 
 
 def _weights(settings: KdSettings, member: Member, data_root: Path | None) -> Path:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +20,19 @@ from torch import Tensor
 
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.kd.files import Checkpoint, load_checkpoint, save_checkpoint
-from kdsearch.trainables.kd.losses import by_metaparameters, kd_loss, validation_loss, wrong_answers
+from kdsearch.trainables.kd.judging import Judge, Passes, Step
+from kdsearch.trainables.kd.objective import Objective
 from kdsearch.trainables.kd.parts import Batch, Part, Parts, Standing
-from kdsearch.trainables.kd.settings import METAPARAMETERS, Distillation, KdSettings
+from kdsearch.trainables.kd.settings import METAPARAMETERS, KdSettings
 from kdsearch.trainables.kd.teacher import Teacher
-from kdsearch.trainables.metaparameters.hypergradient import directional_derivative
 from kdsearch.trainables.metaparameters.path import MetaPath, PathState
-from kdsearch.trainables.metaparameters.settings import Hypergradient, OptimiserSettings
+from kdsearch.trainables.metaparameters.settings import OptimiserSettings
 from kdsearch.trainables.networks.architectures import Architecture
 from kdsearch.trainables.networks.files import save_weights
 from kdsearch.trainables.networks.stack import NetworkStack, NodeState, RecordedPass, Slot
-from kdsearch.trainables.networks.stacked import StackedNetwork, initial_tensors, slot_images
+from kdsearch.trainables.networks.stacked import initial_tensors, slot_images
 from kdsearch.trainables.protocol import EpochReport, Member, MemberState
 from kdsearch.trainables.seeds import derive_seed
-from kdsearch.trainables.training_settings import Precision
 
 STUDENT = 1
 NAMES = tuple(each.name for each in METAPARAMETERS)
@@ -50,26 +48,6 @@ class _Trial:
     @property
     def number(self) -> int:
         return self.member.number
-
-
-@dataclass
-class _Passes:
-    """Passes through one student in an epoch, the cost of a method without a clock."""
-
-    forward: int = 0
-    backward: int = 0
-    tangent: int = 0
-
-
-class _Asked(NamedTuple):
-    """The training step whose gradient is differentiated: its batch, values and weights, and the pass it made."""
-
-    images: Tensor
-    labels: Tensor
-    answers: Tensor | None
-    values: Tensor
-    before: Tensor
-    recorded: RecordedPass | None
 
 
 class KdPack:
@@ -95,19 +73,20 @@ class KdPack:
         teacher: Teacher | None,
         *,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._settings, self._parts, self._teacher, self._clock = settings, parts, teacher, clock
-        self._architecture, self._device, self._dtype = architecture, torch.device(device), dtype
+        self._architecture, self._device = architecture, torch.device(device)
+        self._objective = Objective(settings, self._device)
+        self._dtype = self._objective.dtype
         self._evaluate_test = bool(members[0].plan.get("evaluate", False))
         self._trials = [_Trial(member) for member in members]
         self._finished: dict[int, NodeState] = {}
         self._optimiser = _optimiser(members[0])
         self._validation = None
         if self._optimiser is not None:
-            self._validation = parts.validation_batches(settings, dtype)
-        self._passes = _Passes()
+            self._validation = parts.validation_batches(settings, self._dtype)
+        self._passes = Passes()
         states, paths = self._states()
         self._place(states, paths)
 
@@ -121,7 +100,7 @@ class KdPack:
         if not self._trials:
             return []
         started = self._clock()
-        self._passes = _Passes()
+        self._passes = Passes()
         rows = {"train_loss": self._train().cpu()}  # waits for the device, so that the clock is right
         trained = self._clock()
         for name, part in (("val", self._parts.validation), ("test", self._tested())):
@@ -190,15 +169,8 @@ class KdPack:
         values = self._current()
         images = slot_images(batch.inputs, self._owners)
         wanted = self._path is not None and any(self._path.wants())
-        logits, recorded = self._forward(images, recorded=wanted)
-        losses = kd_loss(
-            logits.detach(),
-            answers,
-            batch.labels,
-            values,
-            distillation=self._settings.distillation,
-            squared=self._settings.temperature_squared,
-        )
+        logits, recorded = self._forward(images, wanted=wanted)
+        losses = self._objective.train(logits.detach(), answers, batch.labels, values)
         gradient = self._stack.gradient(logits, losses.gradients)
         before = self._stack.parameters.clone() if wanted else None
         self._stack.step(
@@ -211,101 +183,25 @@ class KdPack:
         self._passes.backward += 1
         if self._path is not None:
             found = None
-            if before is not None and judge is not None:
-                asked = _Asked(images, batch.labels, answers, values, before, recorded)
-                found = self._hypergradient(asked, judge)
+            if before is not None and judge is not None and self._judge is not None:
+                step = Step(images, batch.labels, answers, values, before, recorded)
+                shown = slot_images(judge.inputs, self._owners)
+                found = self._judge.hypergradient(self._stack, step, shown, judge.labels, self._passes)
                 found = found.mul_(-reach[:, None])
             self._path.advance(found)
         return losses.losses
 
-    def _forward(self, images: Tensor, *, recorded: bool) -> tuple[Tensor, RecordedPass | None]:
-        """Return the logits and, for the exact hypergradient, what spares it a forward pass of its own."""
-        exact = self._optimiser is not None and self._optimiser.hypergradient is Hypergradient.EXACT
-        with self._arithmetic():
-            if recorded and exact:
-                made = self._stack.record(images)
-                return made.recording.logits, made
+    def _forward(self, images: Tensor, *, wanted: bool) -> tuple[Tensor, RecordedPass | None]:
+        """Return the logits and, if a hypergradient is wanted that has a use for it, the recorded pass."""
+        with self._objective.arithmetic():
+            if wanted and self._judge is not None and self._judge.records:
+                recorded = self._stack.record(images)
+                return recorded.logits, recorded
             return self._stack.network(training=True).logits(images), None
 
-    def _hypergradient(self, asked: _Asked, judge: Batch) -> Tensor:
-        """Return d/d eps (dL_train/dlambda)(w + eps v) [K, P], v the validation gradient at the new weights."""
-        optimiser = self._optimiser
-        if optimiser is None:  # only asked for where there is one
-            raise AssertionError
-        along = self._validation_gradient(judge)
-        if optimiser.hypergradient is Hypergradient.EXACT:
-            self._passes.tangent += 1
-        else:
-            self._passes.forward += 2
-
-        def train_loss_by_metaparameters(network: StackedNetwork) -> Tensor:
-            found = by_metaparameters(
-                network.logits(asked.images),
-                asked.answers,
-                asked.labels,
-                asked.values,
-                distillation=self._settings.distillation,
-                squared=self._settings.temperature_squared,
-            )
-            return found[:, self._columns]
-
-        with self._arithmetic():
-            return directional_derivative(
-                self._stack,
-                asked.before,
-                along,
-                train_loss_by_metaparameters,
-                method=optimiser.hypergradient,
-                epsilon=optimiser.epsilon,
-                recorded=asked.recorded,
-            )
-
-    def _validation_gradient(self, judge: Batch) -> Tensor:
-        """Return the gradient of L_val at the present weights, on a batch's own statistics as in training."""
-        with self._arithmetic():
-            logits = self._stack.network(training=True, track=False).logits(
-                slot_images(judge.inputs, self._owners)
-            )
-        loss = self._validation_loss(logits.detach(), judge.labels)
-        self._passes.forward += 1
-        self._passes.backward += 1
-        return self._stack.gradient(logits, loss.gradients).clone()
-
-    def _validation_loss(self, logits: Tensor, labels: Tensor) -> Any:
-        return validation_loss(
-            logits,
-            labels,
-            temperature=self._settings.validation_temperature,
-            distillation=self._settings.distillation,
-        )
-
-    @torch.no_grad()
     def _score(self, part: Part) -> Mapping[str, Tensor]:
-        """Return the mean loss and the share of wrong answers in per cent of every student: [K] each."""
         network = self._stack.network(training=False)
-        students = len(self._trials)
-        loss = torch.zeros(students, dtype=self._dtype, device=self._device)
-        wrong = torch.zeros_like(loss)
-        for inputs, labels in self._evaluated(part):
-            with self._arithmetic():
-                logits = network.logits(inputs)
-            loss += self._validation_loss(logits, labels).losses * labels.shape[1]
-            wrong += wrong_answers(logits, labels, self._settings.distillation)
-        # Whole numbers until here, exact in any float: equal counts give equal errors.
-        return {"loss": loss / len(part), "error": 100.0 * wrong.double() / len(part)}
-
-    def _evaluated(self, part: Part) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield a part as the network takes it, the same images for all students or each its own, and labels [K, B]."""
-        size = self._settings.eval_batch_size
-        if part.copies > 1:
-            for inputs, labels in part.batches_of(self._copies, size, self._dtype):
-                yield slot_images(inputs, self._owners), labels
-            return
-        for inputs, labels in part.batches(size, self._dtype):
-            yield (
-                inputs.contiguous(memory_format=torch.channels_last),
-                labels.expand(len(self._trials), -1),
-            )
+        return self._objective.score(network, part, self._copies, self._owners)
 
     def _tested(self) -> Part | None:
         return self._parts.test if self._evaluate_test else None
@@ -351,10 +247,6 @@ class KdPack:
             return self._values
         return self._values.index_copy(1, self._columns, self._path.values.to(self._dtype))
 
-    def _arithmetic(self) -> AbstractContextManager[object]:
-        enabled = self._settings.precision is Precision.BFLOAT16
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=enabled)
-
     # Members and slots
 
     @property
@@ -399,13 +291,13 @@ class KdPack:
             dtype=self._dtype,
         )
         self._path: MetaPath | None = None
-        names: Sequence[str] = ()
+        self._judge: Judge | None = None
+        self._columns = self._index_of(())
         if self._optimiser is not None and paths is not None:
             names = tuple(self._optimiser.start)
+            self._columns = self._index_of(names)
+            self._judge = Judge(self._optimiser, self._objective, self._columns)
             self._path = MetaPath(self._optimiser, names, paths, device=self._device, dtype=torch.float64)
-        self._columns = torch.tensor(
-            [NAMES.index(name) for name in names], dtype=torch.int64, device=self._device
-        )
         self._copies = [self._parts.copy_of(trial.member.plan) for trial in self._trials]
         self._owners = torch.arange(len(self._trials), device=self._device)
         self._values = torch.tensor(
@@ -413,6 +305,10 @@ class KdPack:
             dtype=self._dtype,
             device=self._device,
         )
+
+    def _index_of(self, names: Sequence[str]) -> Tensor:
+        """Return where these metaparameters stand in (lambda_1, T)."""
+        return torch.tensor([NAMES.index(name) for name in names], dtype=torch.int64, device=self._device)
 
     def _identity(self, member: Member) -> Mapping[str, Any]:
         return {
@@ -465,6 +361,3 @@ def _divergence(trial: _Trial, scores: Mapping[str, float]) -> str:
         if not np.isfinite(value):
             return f"the {what} loss of the student is {value} at epoch {trial.epoch}"
     return ""
-
-
-__all__ = ["Distillation", "KdPack"]

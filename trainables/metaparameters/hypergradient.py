@@ -57,6 +57,16 @@ def directional_derivative(
     return _by_central_difference(stack, at, along, function, epsilon)
 
 
+def constant_beside(outputs: Tensor, constant: Tensor) -> Tensor:
+    """Return a constant that a function multiplies a network's outputs by.
+
+    Beside dual outputs it has a tangent of zeros: a product with a tensor that has none takes torch 180 microseconds,
+    one of two dual tensors 4. The numbers are the same.
+    """
+    tangent = forward_ad.unpack_dual(outputs).tangent  # type: ignore[no-untyped-call]
+    return constant if tangent is None else _dual(constant, torch.zeros_like(constant))
+
+
 def _by_forward_mode(
     stack: NetworkStack, at: Tensor, along: Tensor, function: NetworkFunction, recorded: RecordedPass | None
 ) -> Tensor:
