@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from kdsearch.analysis.figure_style import Drawing, figure_style, finish
 from kdsearch.analysis.figures_methods import method_drawings, trajectory_drawings
 from kdsearch.analysis.frames import curve_table
 from kdsearch.analysis.graph_drawing import draw_graph
+from kdsearch.analysis.paths import last_values
 from kdsearch.analysis.plots import plot_conditions, plot_curves, plot_edfs, plot_history, plot_lowest
 from kdsearch.analysis.results import SweepResult, best_and_median
 from kdsearch.analysis.space_drawing import draw_lineage
@@ -20,6 +21,7 @@ from kdsearch.spaces import KtgSpace
 
 _NODE_COLOURS = ("target", "series-2", "series-3", "series-4", "series-5", "series-1")
 _TARGET_NODE = 1
+_WEIGHT = "weight."  # in the names of learned gates' metaparameters
 _COMPARED = 8  # curves that one figure can hold
 
 Line = tuple[str, pd.DataFrame, str]
@@ -56,7 +58,7 @@ def _space_drawings(result: SweepResult, prefix: str) -> Iterator[tuple[str, Dra
             )
     yield "lowest", _lowest(result, prefix)
     for best in result.best:
-        yield f"graph-{best.rank}", _graph(best, prefix)
+        yield f"graph-{best.rank}", _graph(best, _learned_weights(result, best), prefix)
     yield "curves", _curves(result, prefix)
     yield "history", _history(result, prefix)
 
@@ -106,11 +108,21 @@ def _lowest(result: SweepResult, prefix: str) -> Drawing | None:
     return finish(plot_lowest(result.lowest, labels), f"{prefix}lowest", words)
 
 
-def _graph(best: BestConfiguration, prefix: str) -> Drawing | None:
+def _learned_weights(result: SweepResult, best: BestConfiguration) -> dict[str, float]:
+    """The weights that the best training of a graph learned for its gates, by edge."""
+    number, _ = best.trainings.best
+    return {
+        name.removeprefix(_WEIGHT): value
+        for (trial, name), value in last_values(result.trajectories).items()
+        if trial == number and name.startswith(_WEIGHT)
+    }
+
+
+def _graph(best: BestConfiguration, weights: Mapping[str, float], prefix: str) -> Drawing | None:
     if best.graph is None:
         return None
     words = f"Graph of rank {best.rank}, accuracy {percent(best.accuracies.get(1))} %: {best.graph.to_text()}"
-    figure = draw_graph(best.graph, accuracies=best.accuracies)
+    figure = draw_graph(best.graph, accuracies=best.accuracies, weights=weights)
     return finish(figure, f"{prefix}graph-{best.rank}", words)
 
 

@@ -108,7 +108,7 @@ def _by_epoch(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _iteration_seconds(table: pd.DataFrame) -> float:
-    """Return the median of epochs' seconds an iteration, first epochs left out where a trial has others; NaN if none."""
+    """Return the median of seconds an iteration, without first epochs where a trial has others; NaN if none."""
     epochs = table.groupby("trial")["epoch"]
     kept = table[(table["epoch"] > epochs.transform("min")) | (epochs.transform("size") == 1)]
     return float((kept["train_seconds"] / kept["iterations"]).median()) if len(kept) else float("nan")

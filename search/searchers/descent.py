@@ -61,6 +61,11 @@ class Descent:
                 "Use a searcher that tries configurations: random, tpe or enumeration.",
             )
         known = ", ".join(declared)
+        if self.options.metaparameters is not None and not isinstance(self.space, Space):
+            raise UsageError(
+                "the weights of a graph's learned gates are optimised together",
+                "Leave metaparameters out, and give gates that are not to be learned another value.",
+            )
         if self.options.metaparameters is None and isinstance(self.space, Space):
             for name in self.space.parameter_names:
                 if name not in declared:
