@@ -260,7 +260,7 @@ def _points(
 
 
 def _notes(rows: Sequence[MethodRow], names: Sequence[str], reference: str) -> tuple[str, ...]:
-    """Return what the table alone does not say: methods and pairs that are missing."""
+    """Return what the table alone does not say: methods and pairs that are missing, and runs that are no repeats."""
     notes = []
     absent = [name for name in names if name not in {row.name for row in rows}]
     if absent:
@@ -274,6 +274,12 @@ def _notes(rows: Sequence[MethodRow], names: Sequence[str], reference: str) -> t
         notes.append(
             f"Runs that only one of the two methods has finished are left out of the comparison with {reference}: "
             f"{', '.join(short)}."
+        )
+    alike = [row.name for row in rows if row.runs > 1 and row.spread == 0]
+    if alike:
+        notes.append(
+            f"All runs of {', '.join(alike)} ended alike: seeds change nothing there, so these runs are one experiment. "
+            "Intervals and p-values speak of seeds alone, and say nothing of other data."
         )
     return tuple(notes)
 

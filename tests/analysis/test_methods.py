@@ -256,3 +256,12 @@ def test_other_sweeps_are_no_comparison(record):
     assert compare(replace(record, trials=record.trials[~record.trials["final"]])) is None
     assert compare(replace(record, trials=record.trials.iloc[:0])) is None
     assert trajectories(pd.DataFrame({"number": []}), record.curves) == ()
+
+
+def test_runs_that_all_end_alike_are_said_to_be_one_experiment():
+    record = comparison()
+    final = record.trials["final"] & (record.trials["method"] == "naive")
+    trials = record.trials.assign(error=record.trials["error"].where(~final, 38.0))
+    notes = compare(replace(record, trials=trials)).notes
+    assert any("All runs of naive ended alike" in note for note in notes)
+    assert not any("ended alike" in note for note in compare(record).notes)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from kdsearch.trainables.kd.losses import by_metaparameters, kd_loss, validation_loss
 from kdsearch.trainables.kd.settings import Distillation
+from kdsearch.trainables.metaparameters import hypergradient
 from kdsearch.trainables.metaparameters.hypergradient import constant_beside, directional_derivative
 from kdsearch.trainables.metaparameters.settings import Hypergradient
 from kdsearch.trainables.networks.architectures import Role, architecture
@@ -242,6 +243,11 @@ def test_finite_differences_go_through_the_network_once(monkeypatch):
 
     apart = directional_derivative(problem.stack, before, along, with_new_images, **options)
     assert slots == [2 * SLOTS, SLOTS]
+    torch.testing.assert_close(found, apart, rtol=1e-8, atol=1e-11)
+    slots.clear()
+    monkeypatch.setattr(hypergradient, "JOINT_PIXELS", SLOTS * BATCH * SIZE**2 - 1)
+    apart = directional_derivative(problem.stack, before, along, problem.function(), **options)
+    assert slots == [SLOTS, SLOTS]
     torch.testing.assert_close(found, apart, rtol=1e-8, atol=1e-11)
 
 

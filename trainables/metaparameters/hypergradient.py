@@ -19,6 +19,7 @@ import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -29,6 +30,10 @@ from kdsearch.trainables.networks.stack import NetworkStack, RecordedPass
 from kdsearch.trainables.networks.stacked import StackedNetwork
 
 NetworkFunction = Callable[[StackedNetwork], Tensor]
+
+# Pixels of all slots' images up to which two networks run as one program. With more, activations of both at once pass
+# 32 MiB, which the C library takes from the system anew each time: that costs more than the one program saves.
+JOINT_PIXELS: Final = 2**19
 
 
 @torch.no_grad()
@@ -125,7 +130,7 @@ def _by_central_difference(
 def _pair(stack: NetworkStack, *points: Tensor) -> list[StackedNetwork]:
     """Return the networks at these points, of which the first to run takes the others with it.
 
-    One program of twice the slots is up to a third faster than two programs: few channels leave vector registers
+    One program of twice the slots takes up to a third less time than two programs: few channels leave vector registers
     half empty, and small networks are mostly the cost of starting an operation.
     """
     networks = [stack.network_at(point) for point in points]
@@ -155,7 +160,8 @@ class _Part(StackedNetwork):
         for known, logits in self.results:
             if images is known:
                 return logits.chunk(self.count)[self.index]
-        if self.index > 0:  # the function does not ask for the same again
+        batch, _, rows, columns = images.shape
+        if self.index > 0 or self.slots * batch * rows * columns > JOINT_PIXELS:
             return super().logits(images)
         shared = images.shape[1] == self.architecture.channels
         found = self.together.logits(images if shared else torch.cat([images] * self.count, 1))
