@@ -128,7 +128,7 @@ class SweepFile(Section):
     def trainable_settings(self) -> dict[str, Any]:
         """What every trial of the sweep is given; for KTG with the target's architecture from the space."""
         settings = self.trainable.settings()
-        if self.space.get("kind") == "ktg":
+        if self.space.get("kind") == "ktg" and self.trainable.kind == "ktg":
             settings["target"] = self.space.get("target")
         return settings
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from kdsearch.spaces import space_from_spec
 from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.spaces.graph import Graph
 from kdsearch.trainables.data.loading import load_images
@@ -607,6 +608,36 @@ def test_images_too_small_for_a_student_are_refused_before_anything_runs():
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(UsageError, match="does not fit"):
         KIND.check_data(changed(batch_size=100), None)
+
+
+def test_a_teachers_batch_larger_than_the_data_is_refused():
+    with pytest.raises(UsageError, match="teacher's batch_size of 100 does not fit 48"):
+        KIND.check_data(changed(teacher={**SETTINGS["teacher"], "batch_size": 100}), None)
+
+
+def test_mutual_learning_is_for_images():
+    with pytest.raises(UsageError, match="is for images"):
+        KIND.check(changed(SYNTHETIC, distillation="mutual", teacher=None), ())
+
+
+def test_a_comparison_cannot_be_made_of_mutual_learning_nor_train_on_its_test_part():
+    with pytest.raises(UsageError, match="no metaparameters to compare"):
+        KIND.check_plan(changed(distillation="mutual"), {"evaluate": True})
+    paper = changed(SYNTHETIC, data={"name": "synthetic", "variant": "paper"})
+    with pytest.raises(UsageError, match="would train on the test part"):
+        KIND.check_plan(paper, {"train_on": "all"})
+    KIND.check_plan(SYNTHETIC, {"train_on": "all", "evaluate": True})
+
+
+def test_graphs_are_no_space_of_students():
+    spec = {
+        "kind": "ktg",
+        "target": "resnet8w4",
+        "auxiliary": {"count": 1, "models": ["resnet8w4"]},
+        "gates": ["through", "cutoff"],
+    }
+    with pytest.raises(UsageError, match="needs a space of kind parameters"):
+        KIND.check_space(SETTINGS, space_from_spec(spec))
 
 
 def test_importing_the_kind_imports_no_torch():

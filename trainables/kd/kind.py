@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdsearch.spaces import DesignSpace
+from kdsearch.spaces import DesignSpace, Space
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.data.loading import load_images
 from kdsearch.trainables.data.splits import DataSettings, make_split
@@ -36,6 +36,10 @@ class KdKind:
         """
         del models
         read = KdSettings.from_mapping(settings)
+        if read.distillation is Distillation.MUTUAL and not isinstance(read.data, DataSettings):
+            raise UsageError(
+                "deep mutual learning is for images", "Use distillation: soft on the synthetic set."
+            )
         if isinstance(read.data, DataSettings) and read.data.purpose != "search":
             raise UsageError(
                 "data.purpose is search in a sweep of the kind kd",
@@ -43,7 +47,12 @@ class KdKind:
             )
 
     def check_space(self, settings: Mapping[str, object], space: DesignSpace) -> None:
-        """Refuse parameters that are unknown, and ranges that the loss cannot take."""
+        """Refuse graphs, parameters that are unknown, and ranges that the loss cannot take."""
+        if not isinstance(space, Space):
+            raise UsageError(
+                "the trainable kd needs a space of kind parameters",
+                "Graphs are trained by the trainable ktg.",
+            )
         KdSettings.from_mapping(settings).check_space(space)
 
     def check_plan(self, settings: Mapping[str, object], plan: Mapping[str, Any]) -> None:
@@ -100,10 +109,14 @@ class KdKind:
             images = load_images(read.data.name, data_root)
             split = make_split(images, read.data)
             shape, classes = images.shape, images.classes
-            if read.batch_size > len(split.train_labels):
-                raise UsageError(
-                    f"a batch_size of {read.batch_size} does not fit {len(split.train_labels):,} training images"
-                )
+            trained = [("", read.batch_size)]
+            if _trained_here(read) is not None:
+                trained.append(("teacher's ", read.for_teacher().batch_size))
+            for whose, size in trained:
+                if size > len(split.train_labels):
+                    raise UsageError(
+                        f"a {whose}batch_size of {size} does not fit {len(split.train_labels):,} training images"
+                    )
             if images.is_sample:
                 notes.append(f"The images of {images.name} are a made-up sample: the numbers are no results.")
         student_architecture(read, shape, classes)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.data.loading import load_images
 from kdsearch.trainables.data.splits import DataSettings
 from kdsearch.trainables.kd.kind import TEACHER, student_architecture, teacher_architecture, teacher_file
@@ -75,7 +74,7 @@ def _mutual(
 ) -> KtgPack:
     """Deep mutual learning: the graph of two nodes all of whose gates are through, trained by the KTG engine."""
     if not isinstance(settings.data, DataSettings):
-        raise UsageError("deep mutual learning is for images", "Use distillation: soft on the synthetic set.")
+        raise TypeError(settings.data)  # the kind has refused it
     own = members[0].configuration
     ktg = KtgSettings(
         data=settings.data,
