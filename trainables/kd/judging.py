@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from kdsearch.trainables.kd.objective import Objective
-from kdsearch.trainables.metaparameters.hypergradient import directional_derivative
+from kdsearch.trainables.metaparameters.hypergradient import constant_beside, directional_derivative
 from kdsearch.trainables.metaparameters.settings import Hypergradient, OptimiserSettings
 from kdsearch.trainables.networks.stack import NetworkStack, RecordedPass
 from kdsearch.trainables.networks.stacked import StackedNetwork
@@ -68,7 +68,9 @@ class Judge:
 
         def train_loss_by_metaparameters(network: StackedNetwork) -> Tensor:
             logits = network.logits(step.images)
-            found = self.objective.by_metaparameters(logits, step.answers, step.labels, step.values)
+            answers = None if step.answers is None else constant_beside(logits, step.answers)
+            values = constant_beside(logits, step.values)
+            found = self.objective.by_metaparameters(logits, answers, step.labels, values)
             return found[:, self.columns]
 
         with self.objective.arithmetic():

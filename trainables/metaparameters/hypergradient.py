@@ -31,9 +31,10 @@ from kdsearch.trainables.networks.stacked import StackedNetwork
 
 NetworkFunction = Callable[[StackedNetwork], Tensor]
 
-# Pixels of all slots' images up to which two networks run as one program. With more, activations of both at once pass
-# 32 MiB, which the C library takes from the system anew each time: that costs more than the one program saves.
-JOINT_PIXELS: Final = 2**19
+# Pixels of all slots' images up to which two networks run as one program. With more, an activation of both at once (16
+# channels of 4 bytes) passes 32 MiB, which the C library takes from the system anew each time: that costs more than
+# the one program saves.
+JOINT_PIXELS: Final = 2**18
 
 
 @torch.no_grad()
@@ -52,7 +53,8 @@ def directional_derivative(
     at, along: w and v, vectors of the layout of `stack.parameters`. function: takes a network of N slots in training
     mode, whose running statistics stay as they are, and returns [N, P], built from its outputs by torch operations that
     forward mode can differentiate; row n must depend on slot n alone. Under finite differences it is called twice, and
-    slot n moves by epsilon / ||v_n|| along v_n. A slot whose v is 0 gets 0; one whose v is not finite, not a number.
+    slot n moves by epsilon / ||v_n|| along v_n; they need single precision or more, as bfloat16 rounds the difference
+    away. A slot whose v is 0 gets 0; one whose v is not finite, not a number.
 
     recorded: what `stack.record` returned when the weights were w. Where the function asks for the logits of those
     images (the same tensor), forward mode then has no forward pass to do.
