@@ -16,12 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from kdsearch.trainables.networks.architectures import (
-    Architecture,
-    ConvolutionalArchitecture,
-    Start,
-    TensorSpec,
-)
+from kdsearch.trainables.networks.architectures import Architecture, Start, TensorSpec
 from kdsearch.trainables.networks.families import logits
 from kdsearch.trainables.networks.layers import PlainLayers, Tape, channels_last
 from kdsearch.trainables.networks.tangents import TangentLayers
@@ -85,7 +80,7 @@ class StackedNetwork:
         """
         parts = {name: _unpack(tensor) for name, tensor in self.tensors.items()}
         if all(tangent is None for _, tangent in parts.values()):
-            return logits(self._layers(), self.architecture, self._ordered(images))
+            return logits(self._layers(), self.architecture, channels_last(images))
         values = {name: value for name, (value, _) in parts.items()}
         direction = {
             name: torch.zeros_like(value) if tangent is None else tangent
@@ -100,9 +95,6 @@ class StackedNetwork:
         tape: Tape = []
         found = logits(self._layers(tape), self.architecture, channels_last(images))
         return Recording(self, found, tape)
-
-    def _ordered(self, images: Tensor) -> Tensor:
-        return channels_last(images) if isinstance(self.architecture, ConvolutionalArchitecture) else images
 
     def _layers(self, tape: Tape | None = None) -> PlainLayers:
         return PlainLayers(self.tensors, self.slots, self.training, self.track, tape)
