@@ -160,7 +160,11 @@ def _finals(trials: pd.DataFrame, diverged_error: float) -> pd.DataFrame:
 
 def _is_studied(methods: pd.Series, periods: Mapping[str, Any]) -> pd.Series:
     """Say which trials belong to a study of e1 and e2: their method is called "NAME e1=5 e2=5"."""
-    return methods.str.startswith(f"{periods.get('method', '')} e1=") & bool(periods)
+    if not periods:
+        return methods.isin([])
+    pairs = [(e, e) for e in periods.get("equal") or ()]
+    pairs += [(periods.get("e1"), e2) for e2 in periods.get("e2") or ()]
+    return methods.isin([f"{periods['method']} e1={e1} e2={e2}" for e1, e2 in pairs])
 
 
 def _names(methods: pd.Series, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -278,8 +282,8 @@ def _notes(rows: Sequence[MethodRow], names: Sequence[str], reference: str) -> t
     alike = [row.name for row in rows if row.runs > 1 and row.spread == 0]
     if alike:
         notes.append(
-            f"All runs of {', '.join(alike)} ended alike: seeds change nothing there, so these runs are one experiment. "
-            "Intervals and p-values speak of seeds alone, and say nothing of other data."
+            f"All runs of {', '.join(alike)} ended alike: seeds change nothing there, and these runs are one "
+            "experiment. Intervals and p-values speak of seeds alone, and say nothing of other data."
         )
     return tuple(notes)
 

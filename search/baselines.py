@@ -84,12 +84,14 @@ class Baseline:
 def baselines_for(sweep: SweepFile, folder: Path, data_root: Path | None) -> list[Baseline]:
     """The trainings that come before a sweep's trials, as its trainable says; they are numbered from 0."""
     kind = trainable_kind(sweep.trainable.kind)
-    root = None if data_root is None else str(data_root.resolve())
+    settings = sweep.trainable_settings()
+    before = kind.pretraining(settings, sweep.models())
+    content = kind.content(settings, data_root) if before else ""
     found = []
-    for number, wanted in enumerate(kind.pretraining(sweep.trainable_settings(), sweep.models())):
+    for number, wanted in enumerate(before):
         model = wanted.model
         seed = derive_seed(sweep.seed, "baseline", model)
-        key = _key({"model": model, "seed": seed, "settings": wanted.defined_by, "data_root": root})
+        key = _key({"model": model, "seed": seed, "settings": wanted.defined_by, "data": content})
         found.append(
             Baseline(
                 number=number,

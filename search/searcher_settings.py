@@ -96,8 +96,8 @@ class GradientOptions(Section):
         None, min_length=1, description="those to be optimised; default: all of the space"
     )
     rate: float = _DEFAULT.rate
-    e1: int = _DEFAULT.e1
-    e2: int = _DEFAULT.e2
+    e1: int = Field(_DEFAULT.e1, strict=True)
+    e2: int = Field(_DEFAULT.e2, strict=True)
     hypergradient: Hypergradient = _DEFAULT.hypergradient
     fit: Fit = _DEFAULT.fit
     clip: float | None = _DEFAULT.clip

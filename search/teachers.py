@@ -30,7 +30,7 @@ class Teachers:
         """Its training ended; a result is kept for later sweeps."""
         baseline = self._baselines[trial.number]
         if state != "complete":
-            told = f"its frozen teacher {baseline.model} (trial {trial.number}) {state}: {message}"
+            told = f"its teacher {baseline.model} (trial {trial.number}) {state}: {message}"
             self._broken[baseline.model] = told
             return
         self._weights[baseline.model] = trial.output

@@ -157,6 +157,11 @@ class ConstantKind:
         """Every plan can be carried out."""
         del settings, plan
 
+    def content(self, settings: Mapping[str, object], data_root: Path | None) -> str:
+        """There is no data."""
+        del settings, data_root
+        return ""
+
     def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
         """There is no data."""
         del settings, data_root

@@ -98,6 +98,9 @@ class TrainableKind(Protocol):
     def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
         """Refuse data that is missing or broken, before any trial starts; return what a reader must know of it."""
 
+    def content(self, settings: Mapping[str, object], data_root: Path | None) -> str:
+        """Return a digest of the data: what was trained on other data is never taken for the same."""
+
     def check_space(self, settings: Mapping[str, object], space: DesignSpace) -> None:
         """Refuse a space with parameters that the trainable does not know, or values that it cannot take."""
 

@@ -26,6 +26,10 @@ class Interval:
     high_open: bool = False
 
     def __contains__(self, value: float) -> bool:
+        try:
+            value = float(value)
+        except OverflowError:
+            return False  # a whole number beyond all floats
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
         return math.isfinite(value) and above and below

@@ -32,6 +32,7 @@ _COMMANDS = {
     "presets": "space:presets_command",
     "graph": "graph:graph",
     "data": "data:data",
+    "score": "score:score",
 }
 
 

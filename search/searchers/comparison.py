@@ -1,7 +1,7 @@
 """A comparison of methods: each is run a number of times, and run r of every method has one training seed.
 
-So the methods' differences are paired: what the seed decides (initial weights, order of the images) is the same on
-both sides. Methods go on side by side, each in its own rounds: the trials of a round, one for each run, are asked for
+So the methods' differences are paired: what the seed decides (initial weights and, where both train on the same
+images, their order) is the same on both sides. Methods go on side by side, each in its own rounds: the trials of a round, one for each run, are asked for
 together once the round before is told, so that they share programs.
 
 Trials are numbered by method, then round, then run, whenever they are asked for: the numbers do not depend on which
@@ -20,6 +20,8 @@ from kdsearch.search.searchers.tpe import startup_note
 from kdsearch.search.searchers.tpe_domains import generic
 from kdsearch.spaces import DesignSpace
 from kdsearch.trainables.protocol import TrainableKind
+
+_WORST = 100.0  # per cent
 
 
 @dataclass
@@ -145,7 +147,10 @@ class Comparison:
         """Tell a method the outcomes of its round, in the order of runs."""
         step = progress.step - 1
         for run in range(self._runs):
-            progress.method.learn(run, step, self._outcomes[self._number(progress, step, run)].error)
+            outcome = self._outcomes[self._number(progress, step, run)]
+            # Whatever a lost run counts with in the tables, nothing is learned to be good from it.
+            error = outcome.error if outcome.state == "complete" else max(outcome.error, _WORST)
+            progress.method.learn(run, step, error)
 
     def _number(self, progress: _Progress, step: int, run: int) -> int:
         return progress.first + step * self._runs + run

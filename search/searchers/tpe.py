@@ -77,7 +77,9 @@ class TpeSearch(OneSpaceSearch):
             self._tell_all()
             left = self._settings.trials - len(self.ledger.requests)
             for _ in range(min(left, self._settings.generation)):
-                trial = self.ledger.request(self.space, self._proposer.ask(), TPE, probability=None)
+                trial = self.ledger.request(
+                    self.space, self._proposer.ask(), TPE, probability=None, plan={"optimised": True}
+                )
                 self.ledger.answer(self.space, trial)
         return self.ledger.take(n)
 

@@ -13,6 +13,7 @@ from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import operations as op
 from kdsearch.spaces import configuration_key
 from kdsearch.spaces.errors import KdsearchError
+from kdsearch.trainables.data.samples import sample
 from kdsearch.trainables.protocol import EpochReport, MemberState
 
 _SPEC = importlib.util.spec_from_file_location("driver", Path(__file__).with_name("driver.py"))
@@ -180,7 +181,17 @@ def test_baselines_are_keyed_by_all_that_defines_them(tmp_path):
     assert not set(paths()) & set(paths("trainable.epochs=3"))
     assert not set(paths()) & set(paths("trainable.data.split_seed=3"))
     assert not set(paths()) & set(paths(seed=1))
-    assert not set(paths()) & set(paths(root=tmp_path))
+    assert paths() == paths(root=tmp_path)  # the data are the same, wherever the root is
+
+
+def test_baselines_of_other_data_under_the_same_name_are_others(tmp_path):
+    def paths(seed):
+        root = tmp_path / f"root{seed}"
+        sample("fashion-mnist", root, seed)
+        sweep = load_sweep("ktg-fashion-mnist", (), None)
+        return [b.path for b in baselines_for(sweep, tmp_path, root)]
+
+    assert not set(paths(1)) & set(paths(2))
 
 
 class NeedsTeachers:
@@ -211,7 +222,7 @@ def test_trials_wait_for_their_teachers_and_fail_with_them(clock, tmp_path, monk
     ends = {row.number: row for row in broken.rows(op.FinishTrials)}
     for member in needing:
         assert str(ends[member.number].state) == "failed"
-        assert "its frozen teacher m (trial 0) diverged" in ends[member.number].message
+        assert "its teacher m (trial 0) diverged" in ends[member.number].message
     assert broken.coordinator.done
 
 

@@ -468,7 +468,7 @@ def file_settings(path: Path):
 
 def test_a_teacher_can_come_from_a_file(teacher):
     settings = file_settings(teacher)
-    assert KIND.check_data(settings, None) == []
+    KIND.check_data(settings, None)
     assert KIND.pretraining(settings, ()) == ()
     assert KIND.inputs(settings, START) == ()
     pack = KIND.make_pack(settings, [member(0)], data_root=None, device="cpu")
@@ -646,3 +646,97 @@ def test_importing_the_kind_imports_no_torch():
 
     code = "import sys; import kdsearch.trainables.kd; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# What was found by looking again
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"tensors": {}}, "does not say what it was made with"),
+        ({"built": None, "tensors": {}}, "does not say what it was made with"),
+        ({"built": "ours"}, "no set of named tensors"),
+        ({"built": "ours", "tensors": None}, "no set of named tensors"),
+        ({"built": "ours", "tensors": "numbers"}, "no tensor of floating-point numbers"),
+        ({"built": "ours", "tensors": "whole"}, "no tensor of floating-point numbers"),
+        ({"built": "ours", "tensors": "nan"}, "not finite numbers"),
+    ],
+)
+def test_a_teacher_file_that_is_put_together_wrongly_is_refused_by_name(tmp_path, content, told):
+    network = architecture("resnet8w4", channels=1, classes=10, size=(8, 8))
+    tensors = initial_tensors(network, np.random.default_rng(0))
+    made = {
+        "numbers": dict.fromkeys(tensors, 1.0),
+        "whole": {name: tensor.long() for name, tensor in tensors.items()},
+        "nan": {name: tensor * float("nan") for name, tensor in tensors.items()},
+    }
+    built = {"model": "resnet8w4", "channels": 1, "classes": 10, "stem_stride": 1}
+    content = {**content, "format": "kdsearch weights 1"}
+    if content.get("built") == "ours":
+        content["built"] = built
+    if isinstance(content.get("tensors"), str):
+        content["tensors"] = made[content["tensors"]]
+    path = tmp_path / "teacher.pt"
+    torch.save(content, path)
+    with pytest.raises(FileError, match=told):
+        KIND.check_data(file_settings(path), None)
+
+
+def test_logits_of_other_images_under_the_same_name_are_not_taken_for_these(tmp_path, teacher):
+    """Two data roots, or a folder whose files were replaced: the teacher is asked again."""
+    from PIL import Image
+
+    def answers(root: Path, seed: int):
+        for part, count in (("train", 24), ("test", 6)):
+            rng = np.random.default_rng(seed)
+            for label in ("a", "b"):
+                folder = root / "set" / part / label
+                folder.mkdir(parents=True, exist_ok=True)
+                for number in range(count):
+                    pixels = rng.integers(0, 256, (8, 8)).astype(np.uint8)
+                    Image.fromarray(pixels, mode="L").save(folder / f"{number}.png")
+        settings = changed(
+            data={"name": "folder:set", "train_size": 32, "val_size": 12, "augment": False},
+            teacher={"model": "resnet8w4", "file": str(own)},
+        )
+        pack = KIND.make_pack(settings, [member(0)], data_root=root, device="cpu")
+        return KIND.content(settings, root), pack._teacher._logits
+
+    own = tmp_path / "teacher.pt"
+    network = architecture("resnet8w4", channels=1, classes=2, size=(8, 8))
+    save_weights(own, network, initial_tensors(network, np.random.default_rng(0)))
+    first, second = answers(tmp_path / "one", 1), answers(tmp_path / "two", 2)
+    assert first[0] != second[0]
+    assert not torch.equal(first[1], second[1])
+    again = answers(tmp_path / "three", 1)
+    assert again[0] == first[0]
+    assert torch.equal(again[1], first[1])
+
+
+def test_a_teacher_from_a_file_is_said_to_have_seen_nobody_knows_what(teacher):
+    (note,) = KIND.check_data(file_settings(teacher), None)
+    assert "is not known here" in note
+    assert teacher.name in note
+
+
+def test_each_trial_of_a_pack_counts_its_own_passes(make, tmp_path):
+    early, late = optimised(0, e1=3, e2=2), optimised(1, e1=3, e2=2)
+    ahead = make(late)
+    run(ahead, epochs=1)
+    path = tmp_path / "late.pt"
+    ahead.save(1, path)
+    first = {
+        report.number: report.metrics for report in make(early, replace(late, checkpoint=path)).run_epoch()
+    }
+    # three iterations: the early trial takes three gradient steps, the late one two predictions and then one step
+    assert [first[n]["tangent_passes"] for n in (0, 1)] == [3, 1]
+    assert [first[n]["backward_passes"] for n in (0, 1)] == [6, 4]
+
+
+@pytest.mark.parametrize("hypergradient", ["exact", "finite-difference"])
+def test_students_train_and_are_optimised_in_bfloat16(make, hypergradient):
+    reports = run(make(optimised(0, hypergradient=hypergradient), precision="bfloat16"))[0]
+    assert reports[-1].state is MemberState.COMPLETE
+    assert reports[-1].metrics["meta.lambda_1"] != START["lambda_1"]
+    assert reports[-1].metrics["skipped_hypergradients"] == 0

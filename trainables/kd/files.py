@@ -86,8 +86,8 @@ def keep_logits(weights: Path, asked: Mapping[str, Any], logits: Tensor) -> None
         write_tensors(logits_path(weights, asked), content)
 
 
-def kept_logits(weights: Path, asked: Mapping[str, Any]) -> Tensor | None:
-    """Return kept logits [n, classes] if they are whole and of these very weights."""
+def kept_logits(weights: Path, asked: Mapping[str, Any], shape: tuple[int, int]) -> Tensor | None:
+    """Return kept logits [n, classes] if they are whole, of this shape and of these very weights."""
     path = logits_path(weights, asked)
     if not path.exists():
         return None
@@ -95,8 +95,10 @@ def kept_logits(weights: Path, asked: Mapping[str, Any]) -> Tensor | None:
         content = read_tensors(path, LOGITS_FORMAT, "a teacher's logits")
     except FileError:
         return None
-    logits: Tensor = content["logits"]
-    return logits if content["weights"] == _digest(weights) else None
+    logits = content.get("logits")
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != shape:
+        return None
+    return logits if content.get("weights") == _digest(weights) else None
 
 
 def _digest(path: Path) -> str:

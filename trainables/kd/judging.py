@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,15 +14,6 @@ from kdsearch.trainables.metaparameters.hypergradient import constant_beside, di
 from kdsearch.trainables.metaparameters.settings import Hypergradient, OptimiserSettings
 from kdsearch.trainables.networks.stack import NetworkStack, RecordedPass
 from kdsearch.trainables.networks.stacked import StackedNetwork
-
-
-@dataclass
-class Passes:
-    """Passes through one student in an epoch of training: the cost of a method without a clock."""
-
-    forward: int = 0
-    backward: int = 0
-    tangent: int = 0
 
 
 class Step(NamedTuple):
@@ -53,18 +46,21 @@ class Judge:
         """Whether a recorded forward pass of the step spares one here."""
         return self.optimiser.hypergradient is Hypergradient.EXACT
 
-    def hypergradient(
-        self, stack: NetworkStack, step: Step, images: Tensor, labels: Tensor, passes: Passes
-    ) -> Tensor:
+    def passes(self, iterations: int, judged: int) -> Mapping[str, float]:
+        """Passes through a student in so many iterations, `judged` of them with a hypergradient."""
+        return {
+            "forward_passes": float(iterations + judged * (1 if self.records else 3)),
+            "backward_passes": float(iterations + judged),
+            "tangent_passes": float(judged if self.records else 0),
+        }
+
+    def hypergradient(self, stack: NetworkStack, step: Step, images: Tensor, labels: Tensor) -> Tensor:
         """Return d/d eps (dL_train/dlambda)(w + eps v) [K, P], v the gradient of L_val at the present weights w'.
 
         images and labels: of the validation batch. The validation loss is taken on the batch's own statistics, as in
         training, and running statistics stay as they are.
         """
         along = self._validation_gradient(stack, images, labels)
-        passes.forward += 1 if self.records else 3
-        passes.backward += 1
-        passes.tangent += 1 if self.records else 0
 
         def train_loss_by_metaparameters(network: StackedNetwork) -> Tensor:
             logits = network.logits(step.images)
@@ -73,7 +69,8 @@ class Judge:
             found = self.objective.by_metaparameters(logits, answers, step.labels, values)
             return found[:, self.columns]
 
-        with self.objective.arithmetic():
+        # A difference of two passes in half precision would be mostly rounding.
+        with self.objective.arithmetic() if self.records else nullcontext():
             return directional_derivative(
                 stack,
                 step.before,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +123,24 @@ class KdKind:
         student_architecture(read, shape, classes)
         if read.teacher is not None and read.distillation.taught:
             teacher = teacher_architecture(read, shape, classes)
-            if read.teacher.sees is Sees.ALL:
+            if read.teacher.file is None and read.teacher.sees is Sees.ALL:
                 notes.append("The teacher was trained on the students' validation part too, as in the paper.")
             if read.teacher.file is not None:
                 from kdsearch.trainables.kd.teacher import check_weights  # noqa: PLC0415 needs torch
 
-                check_weights(teacher_file(read.teacher.file, data_root), teacher)
+                path = teacher_file(read.teacher.file, data_root)
+                check_weights(path, teacher)
+                digest = sha256(path.read_bytes()).hexdigest()[:16]
+                notes.append(
+                    f"The teacher's weights came from a file ({path.name}, SHA-256 {digest}...): which images "
+                    "trained it, and whether the students' validation images are among them, is not known here."
+                )
         return notes
+
+    def content(self, settings: Mapping[str, object], data_root: Path | None) -> str:
+        """Return the images' digest; the synthetic set follows from the settings."""
+        data = KdSettings.from_mapping(settings).data
+        return load_images(data.name, data_root).digest if isinstance(data, DataSettings) else ""
 
     def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:
         """The teacher, for a student that learns from one that this sweep trains."""

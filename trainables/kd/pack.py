@@ -9,7 +9,7 @@ the step itself costs what a plain one costs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.kd.files import Checkpoint, load_checkpoint, save_checkpoint
-from kdsearch.trainables.kd.judging import Judge, Passes, Step
+from kdsearch.trainables.kd.judging import Judge, Step
 from kdsearch.trainables.kd.objective import Objective
 from kdsearch.trainables.kd.parts import Batch, Part, Parts, Standing
 from kdsearch.trainables.kd.settings import METAPARAMETERS, KdSettings
@@ -86,7 +86,7 @@ class KdPack:
         self._validation = None
         if self._optimiser is not None:
             self._validation = parts.validation_batches(settings, self._dtype)
-        self._passes = Passes()
+        self._judged = [0] * len(members)  # hypergradients of each trial in the present epoch
         states, paths = self._states()
         self._place(states, paths)
 
@@ -100,7 +100,7 @@ class KdPack:
         if not self._trials:
             return []
         started = self._clock()
-        self._passes = Passes()
+        self._judged = [0] * len(self._trials)
         rows = {"train_loss": self._train().cpu()}  # waits for the device, so that the clock is right
         trained = self._clock()
         for name, part in (("val", self._parts.validation), ("test", self._tested())):
@@ -155,16 +155,18 @@ class KdPack:
         spread = self._stack.spread(rates)
         # What the new weights move by for a unit of gradient: Nesterov's step is rate * (1 + momentum) * g.
         reach = self._values.new_tensor(rates) * (1.0 + self._momentum)
-        judged: Iterator[Batch | None] = (
-            _endless_none() if self._validation is None else iter(self._validation.epoch(trials))
-        )
+        judges = None if self._validation is None else self._validation.orders(trials)
         total = torch.zeros(len(self._trials), dtype=self._dtype, device=self._device)
-        for batch, judge in zip(self._parts.batches.epoch(trials), judged, strict=False):
+        for iteration, batch in enumerate(self._parts.batches.epoch(trials)):
+            judge = None if judges is None else judges[iteration]
             total += self._step(batch, judge, spread, reach)
         return total / self._parts.batches.iterations_per_epoch
 
-    def _step(self, batch: Batch, judge: Batch | None, rates: Tensor, reach: Tensor) -> Tensor:
-        """Move every student, and then the metaparameters that are being optimised; returns the losses [K]."""
+    def _step(self, batch: Batch, judge: Tensor | None, rates: Tensor, reach: Tensor) -> Tensor:
+        """Move every student, and then the metaparameters that are being optimised; returns the losses [K].
+
+        judge: [K, B] the validation objects that would judge the step; they are looked at only if they do.
+        """
         answers = None if self._teacher is None else self._teacher.logits(batch)
         values = self._current()
         images = slot_images(batch.inputs, self._owners)
@@ -179,17 +181,25 @@ class KdPack:
             momentum=self._momentum,
             weight_decay=self._weight_decay,
         )
-        self._passes.forward += 1
-        self._passes.backward += 1
         if self._path is not None:
             found = None
-            if before is not None and judge is not None and self._judge is not None:
+            if before is not None and judge is not None:
                 step = Step(images, batch.labels, answers, values, before, recorded)
-                shown = slot_images(judge.inputs, self._owners)
-                found = self._judge.hypergradient(self._stack, step, shown, judge.labels, self._passes)
-                found = found.mul_(-reach[:, None])
+                found = self._hypergradient(step, judge).mul_(-reach[:, None])
             self._path.advance(found)
         return losses.losses
+
+    def _hypergradient(self, step: Step, judge: Tensor) -> Tensor:
+        """Return the derivative [K, P] that equation 3 needs, but for the step's length."""
+        if (
+            self._judge is None or self._validation is None or self._path is None
+        ):  # asked for where there are all
+            raise AssertionError
+        self._judged = [n + wanted for n, wanted in zip(self._judged, self._path.wants(), strict=True)]
+        shown = self._validation.batch(judge)
+        return self._judge.hypergradient(
+            self._stack, step, slot_images(shown.inputs, self._owners), shown.labels
+        )
 
     def _forward(self, images: Tensor, *, wanted: bool) -> tuple[Tensor, RecordedPass | None]:
         """Return the logits and, if a hypergradient is wanted that has a use for it, the recorded pass."""
@@ -219,9 +229,7 @@ class KdPack:
             "train_seconds": seconds[0] / members,
             "images_per_s": iterations * self._parts.batches.batch_size / max(share, 1e-9),
             "iterations": float(iterations),
-            "forward_passes": float(self._passes.forward),
-            "backward_passes": float(self._passes.backward),
-            "tangent_passes": float(self._passes.tangent),
+            **self._cost(iterations, self._judged[index]),
             "members": float(members),
         }
         message = _divergence(trial, scores)
@@ -233,6 +241,13 @@ class KdPack:
         return EpochReport(
             number=trial.number, epoch=trial.epoch, state=state, metrics=metrics, message=message
         )
+
+    def _cost(self, iterations: int, judged: int) -> Mapping[str, float]:
+        """The student's passes in training."""
+        if self._judge is not None:
+            return self._judge.passes(iterations, judged)
+        plain = float(iterations)
+        return {"forward_passes": plain, "backward_passes": plain, "tangent_passes": 0.0}
 
     def _trajectory(self, index: int) -> dict[str, float]:
         if self._path is None:
@@ -347,11 +362,6 @@ class KdPack:
 def _optimiser(member: Member) -> OptimiserSettings | None:
     found = member.plan.get("optimiser")
     return None if found is None else OptimiserSettings.from_mapping(found)
-
-
-def _endless_none() -> Iterator[None]:
-    while True:
-        yield None
 
 
 def _divergence(trial: _Trial, scores: Mapping[str, float]) -> str:

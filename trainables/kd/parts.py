@@ -118,10 +118,18 @@ class CycledBatches:
 
     def epoch(self, trials: Sequence[Standing]) -> Iterator[Batch]:
         """Yield the batches of one epoch of K trials."""
+        for objects in self.orders(trials):
+            yield self.batch(objects)
+
+    def batch(self, objects: Tensor) -> Batch:
+        """Return the batch of these objects [K, B]."""
+        return Batch(*self._part.at(objects, self._dtype), objects)
+
+    def orders(self, trials: Sequence[Standing]) -> Tensor:
+        """Return which objects make the batches of one epoch of K trials: [iterations, K, B]."""
         count = len(self._part)
         orders = np.stack([self._order(each.seed, each.epoch) + each.copy * count for each in trials], axis=1)
-        for index in torch.from_numpy(orders).to(self._part.labels.device):
-            yield Batch(*self._part.at(index, self._dtype), index)
+        return torch.from_numpy(orders).to(self._part.labels.device)
 
     def _order(self, seed: int, epoch: int) -> NDArray[np.int32]:
         """Return which objects come: [iterations, B]; whole batches of each pass, and no object twice in a batch."""
@@ -234,7 +242,7 @@ def _image_parts(
         known=None if teacher else training,
         batches=ImageTraining(training, settings, data, dtype),
         classes=images.classes,
-        identity={"data": settings.to_mapping()["data"], "all": on_all},
+        identity={"data": settings.to_mapping()["data"], "content": images.digest, "all": on_all},
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdsearch.trainables.kd.files import keep_logits, kept_logits
-from kdsearch.trainables.kd.parts import Batch, Parts
+from kdsearch.trainables.kd.parts import Batch, Part, Parts
 from kdsearch.trainables.networks.architectures import Architecture
 from kdsearch.trainables.networks.files import FileError, load_weights
 from kdsearch.trainables.networks.stack import NetworkStack, NodeState, Slot
@@ -39,11 +39,11 @@ class Teacher:
         self._stack = NetworkStack(architecture, [_SLOT], [state], trained=False, device=device, dtype=dtype)
         self._augmented = parts.batches.augmented
         self._logits: Tensor | None = None
-        if not self._augmented:
+        if not self._augmented and parts.known is not None:
             asked = {**parts.identity, "dtype": str(dtype)}
-            found = kept_logits(weights, asked)
+            found = kept_logits(weights, asked, (len(parts.known.labels), parts.classes))
             if found is None:
-                found = self._ask(parts, batch_size, dtype)
+                found = self._ask(parts.known, batch_size, dtype)
                 keep_logits(weights, asked, found)
             self._logits = found.to(device, dtype)
 
@@ -54,10 +54,7 @@ class Teacher:
             return flat.view(*batch.objects.shape, -1)
         return self._forward(batch.inputs.flatten(0, 1)).view(*batch.labels.shape, -1)
 
-    def _ask(self, parts: Parts, batch_size: int, dtype: torch.dtype) -> Tensor:
-        known = parts.known
-        if known is None:  # a pack of teachers has no teacher
-            raise AssertionError
+    def _ask(self, known: Part, batch_size: int, dtype: torch.dtype) -> Tensor:
         return torch.cat([self._forward(x) for x, _ in known.batches(batch_size, dtype)])
 
     @torch.no_grad()
@@ -73,7 +70,10 @@ def check_weights(path: Path, architecture: Architecture) -> None:
         FileError: the message names the file and says what does not fit.
 
     """
-    load_weights(path, architecture)
+    tensors = load_weights(path, architecture)
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise FileError(f"{path} cannot teach: {broken[0]} holds values that are not finite numbers")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -103,6 +103,10 @@ class KtgKind:
             for model in models
         )
 
+    def content(self, settings: Mapping[str, object], data_root: Path | None) -> str:
+        """Return the images' digest."""
+        return load_images(KtgSettings.from_mapping(settings).data.name, data_root).digest
+
     def inputs(self, settings: Mapping[str, object], configuration: Configuration) -> Sequence[str]:
         """Architectures whose pre-trained weights a trial needs (its frozen teachers), each once."""
         graph = KtgSettings.from_mapping(settings).graph(configuration)

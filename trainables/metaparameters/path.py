@@ -31,9 +31,7 @@ class PathState:
 
     values: Tensor  # [P]
     iteration: int  # iterations done
-    trajectory: (
-        Tensor  # [e1 + 1, P] values before and after each gradient step of the present or last gradient phase
-    )
+    trajectory: Tensor  # [e1, P] what the line is fitted to, of the present or last gradient phase
     line: Tensor  # [2, P] slope and intercept of the last fit, c of equation 4
     skipped: int  # hypergradients that were not finite, so far
 

@@ -45,30 +45,37 @@ def load_weights(path: Path, architecture: Architecture) -> dict[str, Tensor]:
 
     """
     content = read_tensors(path, WEIGHTS_FORMAT, "a weight file")
+    built = content.get("built")
+    if not isinstance(built, dict):
+        raise FileError(f"{path} is not a weight file, or is damaged: it does not say what it was made with")
     for what, expected in _built(architecture).items():
-        found = content["built"].get(what)
+        found = built.get(what)
         if found != expected:
             raise FileError(f"{path} does not fit: it was made with {what} {found!r}, not {expected!r}")
-    tensors: dict[str, Tensor] = content["tensors"]
+    tensors = content.get("tensors")
     check_tensors(path, "the network", tensors, architecture.tensors)
-    return tensors
+    return tensors  # type: ignore[return-value]  # checked
 
 
 def check_tensors(
-    path: Path, what: str, tensors: Mapping[str, Tensor], specs: tuple[TensorSpec, ...] | list[TensorSpec]
+    path: Path, what: str, tensors: object, specs: tuple[TensorSpec, ...] | list[TensorSpec]
 ) -> None:
-    """Compare names and shapes.
+    """Compare names and shapes with what a network needs: a mapping from names to floating-point tensors.
 
     Raises:
-        FileError: naming the first tensor that is missing, unexpected, or of another shape.
+        FileError: naming the first tensor that is missing, unexpected, of another shape, or no tensor of floats.
 
     """
+    if not isinstance(tensors, dict):
+        raise FileError(f"{path} does not fit: {what} is no set of named tensors")
     expected = {spec.name: spec.shape for spec in specs}
     for name in expected.keys() - tensors.keys():
         raise FileError(f"{path} does not fit: {what} lacks {name}")
     for name, tensor in tensors.items():
         if name not in expected:
             raise FileError(f"{path} does not fit: {what} has {name}, which is not expected")
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise FileError(f"{path} does not fit: {name} of {what} is no tensor of floating-point numbers")
         if tuple(tensor.shape) != expected[name]:
             shapes = f"{list(tensor.shape)}, not {list(expected[name])}"
             raise FileError(f"{path} does not fit: {name} of {what} has shape {shapes}")
