@@ -34,13 +34,14 @@ class Teachers:
             self._broken[baseline.model] = told
             return
         self._weights[baseline.model] = trial.output
-        baseline.remember(
-            sweep=sweep,
-            error=trial.last_error,
-            best_error=trial.best_error,
-            best_epoch=trial.best_epoch,
-            last_epoch=trial.last_epoch,
-        )
+        if baseline.known() is None:  # else it was trained earlier, and the record says where
+            baseline.remember(
+                sweep=sweep,
+                error=trial.last_error,
+                best_error=trial.best_error,
+                best_epoch=trial.best_epoch,
+                last_epoch=trial.last_epoch,
+            )
 
     def obstacle(self, models: Sequence[str]) -> str | None:
         """Why trials that need these models can never run; None if they can, sooner or later."""

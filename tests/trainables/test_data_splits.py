@@ -134,7 +134,7 @@ def test_random_is_the_default_on_cifar() -> None:
     ("sizes", "message"),
     [
         ({"train_size": 81}, "81 to train and 20 to validate do not fit"),
-        ({"val_size": 100}, "0 to train and 100 to validate do not fit"),
+        ({"val_size": 100}, "100 to validate leave none to train"),
         ({"train_size": 50, "val_size": 51}, "100 training images"),
         ({"train_size": 101, "purpose": "evaluate"}, "has 100 training images, not 101"),
     ],

@@ -479,7 +479,7 @@ def test_a_teacher_of_other_classes_is_refused_before_anything_runs(tmp_path):
     network = architecture("resnet8w4", channels=1, classes=7, size=(8, 8))
     path = tmp_path / "seven.pt"
     save_weights(path, network, initial_tensors(network, np.random.default_rng(0)))
-    with pytest.raises(FileError, match=r"seven\.pt does not fit: it was made with classes 7, not 10"):
+    with pytest.raises(UsageError, match=r"seven\.pt does not fit: it was made with classes 7, not 10"):
         KIND.check_data(file_settings(path), None)
 
 
@@ -498,13 +498,13 @@ def test_a_file_that_is_no_teacher_is_refused_and_nothing_in_it_runs(tmp_path, m
         torch.save({"format": "kdsearch weights 1", "built": {}, "tensors": Bomb()}, path)
     else:
         torch.save({"weight": torch.zeros(2)}, path)
-    with pytest.raises(FileError, match=r"teacher\.pt is not a weight file"):
+    with pytest.raises(UsageError, match=r"teacher\.pt is not a weight file"):
         KIND.check_data(file_settings(path), None)
     assert not (tmp_path / "bomb-went-off").exists()
 
 
 def test_a_missing_teacher_is_named(tmp_path):
-    with pytest.raises(FileError, match="does not exist"):
+    with pytest.raises(UsageError, match="does not exist"):
         KIND.check_data(file_settings(tmp_path / "none.pt"), None)
     with pytest.raises(FileError, match="no weights are given for its teacher"):
         KIND.make_pack(SETTINGS, [member(0)], data_root=None, device="cpu")
@@ -679,7 +679,7 @@ def test_a_teacher_file_that_is_put_together_wrongly_is_refused_by_name(tmp_path
         content["tensors"] = made[content["tensors"]]
     path = tmp_path / "teacher.pt"
     torch.save(content, path)
-    with pytest.raises(FileError, match=told):
+    with pytest.raises(UsageError, match=told):
         KIND.check_data(file_settings(path), None)
 
 
@@ -714,10 +714,35 @@ def test_logits_of_other_images_under_the_same_name_are_not_taken_for_these(tmp_
     assert torch.equal(again[1], first[1])
 
 
-def test_a_teacher_from_a_file_is_said_to_have_seen_nobody_knows_what(teacher):
-    (note,) = KIND.check_data(file_settings(teacher), None)
-    assert "is not known here" in note
-    assert teacher.name in note
+def test_it_is_said_what_is_known_of_the_images_of_a_teacher_from_a_file(teacher, tmp_path):
+    def note(path=teacher, **changes):
+        (found,) = KIND.check_data(changed(file_settings(path), **changes), None)
+        return found
+
+    assert teacher.name in note()
+    assert "trained on the students' training images" in note()
+    assert "another split" in note(data={**SETTINGS["data"], "split_seed": 3})
+    assert "another split" in note(data={**SETTINGS["data"], "val_size": 40})
+    network = architecture("resnet8w4", channels=1, classes=10, size=(8, 8))
+    bare = tmp_path / "bare.pt"
+    tensors = initial_tensors(network, np.random.default_rng(5))
+    save_weights(bare, network, tensors)
+    assert "is not known" in note(bare)
+    other = {"data": {}, "content": "of other images", "all": False}
+    save_weights(bare, network, tensors, other)
+    assert "other data than the students'" in note(bare)
+    leak = changed(teacher={**SETTINGS["teacher"], "sees": "all", "epochs": 1})
+    pack = KIND.make_pack(
+        leak, [Member(number=0, seed=1, configuration={"teacher": "resnet8w4"})], data_root=None, device="cpu"
+    )
+    run(pack)
+    pack.save_output(0, bare)
+    assert "validation images too" in note(bare)
+
+
+def test_a_validation_batch_larger_than_the_validation_part_is_refused():
+    with pytest.raises(UsageError, match="val_batch_size of 33 does not fit 32 validation images"):
+        KIND.check_data(changed(val_batch_size=33), None)
 
 
 def test_each_trial_of_a_pack_counts_its_own_passes(make, tmp_path):

@@ -23,7 +23,7 @@ class Marker:
 
     def write(self, folder: Path) -> None:
         """Write the marker into the folder of the data set."""
-        note = "made-up images, written by `kdsearch data sample`; results on them mean nothing"
+        note = "made up, written by `kdsearch data sample`; results on them mean nothing"
         content = {"note": note, "data_set": self.data_set, "seed": self.seed, "counts": dict(self.counts)}
         (folder / MARKER_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

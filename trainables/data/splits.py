@@ -102,6 +102,11 @@ def _search_sizes(available: int, settings: DataSettings, name: str) -> tuple[in
     val_size = settings.val_size
     if val_size is None:
         val_size = max(1, round(available * data_set(settings.name).validation))
+    if val_size >= available:
+        raise UsageError(
+            f"data set {name!r} has {available:,} training images: {val_size:,} to validate leave none to train",
+            "Give a smaller val_size.",
+        )
     train_size = settings.train_size or available - val_size
     if train_size < 1 or train_size + val_size > available:
         raise UsageError(

@@ -111,6 +111,11 @@ class KdKind:
             split = make_split(images, read.data)
             shape, classes = images.shape, images.classes
             trained = [("", read.batch_size)]
+            if read.val_batch_size is not None and read.val_batch_size > len(split.eval_labels):
+                raise UsageError(
+                    f"a val_batch_size of {read.val_batch_size} does not fit {len(split.eval_labels):,} "
+                    "validation images"
+                )
             if _trained_here(read) is not None:
                 trained.append(("teacher's ", read.for_teacher().batch_size))
             for whose, size in trained:
@@ -126,14 +131,8 @@ class KdKind:
             if read.teacher.file is None and read.teacher.sees is Sees.ALL:
                 notes.append("The teacher was trained on the students' validation part too, as in the paper.")
             if read.teacher.file is not None:
-                from kdsearch.trainables.kd.teacher import check_weights  # noqa: PLC0415 needs torch
-
-                path = teacher_file(read.teacher.file, data_root)
-                check_weights(path, teacher)
-                digest = sha256(path.read_bytes()).hexdigest()[:16]
                 notes.append(
-                    f"The teacher's weights came from a file ({path.name}, SHA-256 {digest}...): which images "
-                    "trained it, and whether the students' validation images are among them, is not known here."
+                    _of_file(read, read.teacher.file, teacher, self.content(settings, data_root), data_root)
                 )
         return notes
 
@@ -186,6 +185,35 @@ def teacher_architecture(settings: KdSettings, shape: tuple[int, int, int], clas
     """Return the teacher for inputs [C, H, W]."""
     channels, rows, columns = shape
     return settings.architecture(settings.peer, channels=channels, classes=classes, size=(rows, columns))
+
+
+def _of_file(
+    settings: KdSettings, file: str, architecture: Architecture, content: str, data_root: Path | None
+) -> str:
+    """Refuse a given teacher that does not fit; say what is known of the images that trained it."""
+    from kdsearch.trainables.kd.teacher import check_weights  # noqa: PLC0415 needs torch
+    from kdsearch.trainables.networks.files import FileError  # noqa: PLC0415
+
+    path = teacher_file(file, data_root)
+    try:
+        origin = check_weights(path, architecture)
+    except FileError as error:
+        raise UsageError(error.message, error.hint) from None
+    digest = sha256(path.read_bytes()).hexdigest()[:16]
+    named = f"The teacher's weights came from a file ({path.name}, SHA-256 {digest}...)"
+    own = {"data": settings.to_mapping()["data"], "content": content, "all": False}
+    if origin is None:
+        return (
+            f"{named}: which images trained it, and whether the students' validation images are among them, is not "
+            "known."
+        )
+    if {name: origin.get(name) for name in own} == own:
+        return f"{named}, and it was trained on the students' training images."
+    if {name: origin.get(name) for name in own} == own | {"all": True}:
+        return f"{named}, and it was trained on the students' validation images too."
+    if origin.get("content") != content:
+        return f"{named}, and it was trained on other data than the students'."
+    return f"{named}, and it was trained on another split: the students' validation images may be among its images."
 
 
 def _trained_here(settings: KdSettings) -> str | None:

@@ -141,7 +141,7 @@ class KdPack:
         if state is None:
             self._index(number)
             state = self._stack.state(Slot(number, STUDENT))
-        save_weights(path, self._architecture, state.tensors)
+        save_weights(path, self._architecture, state.tensors, self._parts.identity)
 
     # One epoch
 

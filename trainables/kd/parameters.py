@@ -74,9 +74,7 @@ def check_range(name: str, spec: Mapping[str, Any], where: str) -> None:
     values: Sequence[object] = spec["values"] if "values" in spec else (spec["low"], spec["high"])
     if all(is_number(value) and value in interval for value in values):
         return
-    found = (
-        f"one of {', '.join(map(str, values))}" if "values" in spec else f"in [{spec['low']}, {spec['high']}]"
-    )
+    found = f"in [{spec['low']}, {spec['high']}]" if "low" in spec else " or ".join(map(str, values))
     advice = _ADVICE.get(name, "It must be {text}.").format(text=interval.text)
     zero = name == "temperature" and "low" in spec and spec["low"] <= 0 <= spec["high"]
     raise UsageError(f"{name} is {found} in {where}{', which includes 0' if zero else ''}", advice)

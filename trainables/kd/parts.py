@@ -287,7 +287,7 @@ def _table_parts(
         known=known,
         batches=batches,
         classes=CLASSES,
-        identity={"data": source.to_mapping(), "all": on_all, "runs": list(runs)},
+        identity={"data": source.to_mapping(), "content": "", "all": on_all, "runs": list(runs)},
         runs=runs,
     )
 

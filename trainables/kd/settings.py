@@ -86,7 +86,9 @@ class TeacherSettings:
     @classmethod
     def from_mapping(cls, mapping: object) -> TeacherSettings:
         """Read a mapping as it stands in a sweep file; errors are those of the class."""
-        if not isinstance(mapping, Mapping) or "model" not in mapping:
+        if isinstance(mapping, Mapping) and "model" not in mapping:
+            raise UsageError(f"{_TEACHER} has no model", "Name it, beside a file too: {model: resnet18}.")
+        if not isinstance(mapping, Mapping):
             raise UsageError(f"{_TEACHER} is {mapping!r}", "Write teacher: {model: resnet18} there.")
         refuse_unknown(mapping, [each.name for each in fields(cls)], _TEACHER)
         return cls(**mapping)

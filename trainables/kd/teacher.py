@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch import Tensor
 from kdsearch.trainables.kd.files import keep_logits, kept_logits
 from kdsearch.trainables.kd.parts import Batch, Part, Parts
 from kdsearch.trainables.networks.architectures import Architecture
-from kdsearch.trainables.networks.files import FileError, load_weights
+from kdsearch.trainables.networks.files import FileError, load_weights, read_origin
 from kdsearch.trainables.networks.stack import NetworkStack, NodeState, Slot
 
 _SLOT = Slot(0, 1)
@@ -63,8 +65,8 @@ class Teacher:
         return self._stack.network(training=False).logits(images)[0]
 
 
-def check_weights(path: Path, architecture: Architecture) -> None:
-    """Refuse a file that cannot teach.
+def check_weights(path: Path, architecture: Architecture) -> Mapping[str, Any] | None:
+    """Refuse a file that cannot teach; return what it says of its training, if anything.
 
     Raises:
         FileError: the message names the file and says what does not fit.
@@ -74,6 +76,7 @@ def check_weights(path: Path, architecture: Architecture) -> None:
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise FileError(f"{path} cannot teach: {broken[0]} holds values that are not finite numbers")
+    return read_origin(path)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -7,7 +7,9 @@ A file is written whole or not at all (a temporary file beside the target, then 
 from __future__ import annotations
 
 import os
+import pickle
 import tempfile
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,14 +28,26 @@ class FileError(KdsearchError):
     """A weight file or checkpoint that cannot be written, cannot be read, or does not fit; the message names it."""
 
 
-def save_weights(path: Path, architecture: Architecture, tensors: Mapping[str, Tensor]) -> None:
-    """Write one network.
+def save_weights(
+    path: Path,
+    architecture: Architecture,
+    tensors: Mapping[str, Tensor],
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one network; origin: plain data on what it was trained on, for `read_origin`.
 
     Raises:
         FileError: the file cannot be written.
 
     """
-    write_tensors(path, {"format": WEIGHTS_FORMAT, "built": _built(architecture), "tensors": on_cpu(tensors)})
+    content = {"format": WEIGHTS_FORMAT, "built": _built(architecture), "tensors": on_cpu(tensors)}
+    write_tensors(path, content if origin is None else {**content, "origin": dict(origin)})
+
+
+def read_origin(path: Path) -> Mapping[str, Any] | None:
+    """Return what a weight file says of its training; None if it says nothing. Errors are those of `load_weights`."""
+    origin = read_tensors(path, WEIGHTS_FORMAT, "a weight file").get("origin")
+    return origin if isinstance(origin, dict) else None
 
 
 def load_weights(path: Path, architecture: Architecture) -> dict[str, Tensor]:
@@ -127,12 +141,18 @@ def read_tensors(path: Path, expected_format: str, what: str) -> dict[str, Any]:
 
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about formats that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileError(f"{path} does not exist; {what} was expected there") from None
+    except IsADirectoryError:
+        raise FileError(f"{path} is not {what}: it is a folder") from None
     except Exception as error:  # noqa: BLE001 a damaged file can raise anything from within unpickling
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FileError(f"{path} is not {what}, or is damaged: {reason}") from None
+        # torch's own words advise to load such files all the same
+        foreign = isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error)
+        told = "it holds objects, which are never loaded" if foreign else "it cannot be read as one"
+        raise FileError(f"{path} is not {what}, or is damaged: {told}") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != expected_format:
         raise FileError(f"{path} is not {what}: its format is {found!r}, not {expected_format!r}")
