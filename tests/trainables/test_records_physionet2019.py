@@ -163,9 +163,13 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, name: str) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(data=st.data())
 def test_damage_is_repaired_or_told(tmp_path: Path, data: st.DataObject) -> None:
-    content = bytearray(patient_text(np.random.default_rng(data.draw(st.integers(0, 5))), septic=True).encode())
+    content = bytearray(
+        patient_text(np.random.default_rng(data.draw(st.integers(0, 5))), septic=True).encode()
+    )
     for _ in range(data.draw(st.integers(1, 6))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.sampled_from(b"|\n\r\0 -9e.N\xff"))
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(
+            st.sampled_from(b"|\n\r\0 -9e.N\xff")
+        )
     path = tmp_path / "p.psv"
     path.write_bytes(bytes(content[: data.draw(st.integers(200, len(content)))]))
     try:
@@ -174,7 +178,10 @@ def test_damage_is_repaired_or_told(tmp_path: Path, data: st.DataObject) -> None
         return
     assert patient.values.shape == (len(patient.labels), 40)
     assert not np.isinf(patient.values).any()
-    assert (np.diff(patient.values[:, ICULOS]) > 0).all()
+    hours = patient.values[:, ICULOS]
+    assert (
+        np.isnan(hours).all() or (np.diff(hours) >= 0).all()
+    )  # no such column, or in order (float32 may round)
 
 
 def test_one_bad_file_of_each_kind_ends_no_run(tmp_path: Path) -> None:
@@ -200,7 +207,7 @@ def test_one_bad_file_of_each_kind_ends_no_run(tmp_path: Path) -> None:
     assert [(repair.what, repair.files, repair.items) for repair in summary.repairs] == [
         (PsvRepair.HOUR_ORDER, 1, 1)
     ]
-    assert summary.facts["files of other kinds, not looked at"] == 1
+    assert summary.others == 1
     assert summary.facts["patients"] == 21
     assert "33 files" in str(summary)
     assert "21 read, 12 left out" in str(summary)

@@ -482,7 +482,7 @@ def test_one_bad_record_of_each_kind_ends_no_run(tmp_path: Path) -> None:
     for name, message in said.items():
         assert message in left_out[name], name
     assert summary.codes == {UNSCORED: good}
-    assert summary.facts["files of other kinds, not looked at"] == 1
+    assert summary.others == 1
     assert {repair.what: repair.files for repair in summary.repairs}[EcgRepair.RESAMPLED] == good
 
 

@@ -1,0 +1,160 @@
+"""The sets of patients' records by name: where their files lie, and which files are records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdsearch.spaces.errors import UnknownNameError
+from kdsearch.trainables.data.findings import DataError, Findings, Problem, reason
+from kdsearch.trainables.data.marker import MARKER_FILE, read_marker
+from kdsearch.trainables.data.roots import HOW_TO_SET, resolve_data_root
+from kdsearch.trainables.records.summary import Ledger
+
+PHYSIONET_2019 = "physionet2019"
+PHYSIONET_2021 = "physionet2021"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSet:
+    """What is known of a set before its files are opened.
+
+    A record is a file whose name ends in `suffix`, anywhere below the first of `folders` (below the data root) that
+    has one. `official` counts the records of the whole set; fewer are as welcome. `archives` are its downloads.
+    """
+
+    name: str
+    title: str
+    suffix: str
+    companion: str | None  # the ending of the file that stands beside each record
+    folders: tuple[str, ...]
+    source: str
+    official: Mapping[str, int]
+    archives: tuple[str, ...]
+
+    @property
+    def hint(self) -> str:
+        """Say where the files come from and which commands help."""
+        return (
+            f"Where to get it: {' or '.join(self.archives)} from {self.source}. `kdsearch data check {self.name}` "
+            f"looks at every file; `kdsearch data sample {self.name}` writes a small made-up set in the same format."
+        )
+
+
+_SETS = (
+    RecordSet(
+        name=PHYSIONET_2019,
+        title="PhysioNet/CinC 2019 (sepsis)",
+        suffix=".psv",
+        companion=None,
+        folders=("physionet2019", "challenge-2019-1.0.0"),
+        source="https://physionet.org/content/challenge-2019/1.0.0/",
+        official={"patients": 40_336},
+        archives=("training_setA and training_setB",),
+    ),
+    RecordSet(
+        name=PHYSIONET_2021,
+        title="PhysioNet/CinC 2021 (12-lead ECG)",
+        suffix=".hea",
+        companion=".mat",
+        folders=("physionet2021", "challenge-2021-1.0.3"),
+        source="https://physionet.org/content/challenge-2021/1.0.3/",
+        official={"records": 88_253},
+        archives=("the folder `training`",),
+    ),
+)
+RECORD_SETS: Mapping[str, RecordSet] = {entry.name: entry for entry in _SETS}
+
+
+def record_set(name: str) -> RecordSet:
+    """Return what is known of the set `name`. Raises `UnknownNameError`."""
+    if name not in RECORD_SETS:
+        raise UnknownNameError("set of records", name, tuple(RECORD_SETS))
+    return RECORD_SETS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordFiles:
+    """The files of a set: `records` in the order of their names, then of their paths.
+
+    `alone` are companions (.mat) without a record, `others` counts the files that are neither.
+    """
+
+    known: RecordSet
+    folder: Path
+    records: tuple[Path, ...]
+    alone: tuple[Path, ...]
+    others: int
+    is_sample: bool
+
+    def ledger(self) -> Ledger:
+        """Return the counts to keep while these files are read."""
+        return Ledger(
+            self.known.name, self.known.title, self.known.hint, self.folder, self.others, self.is_sample
+        )
+
+
+def find_records(name: str, root: str | Path | None = None) -> RecordFiles:
+    """Return the files of the set `name` below the data root (`root`, else KDSEARCH_DATA).
+
+    Raises `UnknownNameError`, and `DataError` where there is no data root, no such folder or no record in it.
+    """
+    known = record_set(name)
+    base = resolve_data_root(root)
+    if base is None:
+        raise DataError(
+            f"data set {name!r} needs a data root, and none is given", f"{HOW_TO_SET}\n{known.hint}"
+        )
+    for folder in known.folders:
+        files = _files_below(base / folder)
+        if any(path.suffix.lower() == known.suffix for path in files):
+            return _sorted_out(known, base / folder, files)
+    home = base / known.folders[0]
+    found = "no such folder" if not home.is_dir() else "none in that folder or below it"
+    problem = Problem(
+        str(home), f"{known.suffix} files (also looked in {', '.join(known.folders[1:])})", found
+    )
+    raise DataError.of(name, [problem], known.hint)
+
+
+def _sorted_out(known: RecordSet, folder: Path, files: list[Path]) -> RecordFiles:
+    findings = Findings(known.name, known.hint)
+    marker = read_marker(folder, known.name, known.official, findings)
+    findings.settle()
+    by_suffix: dict[str, list[Path]] = {}
+    for path in files:
+        by_suffix.setdefault(path.suffix.lower(), []).append(path)
+    records = by_suffix[known.suffix]
+    companions = by_suffix.get(known.companion, []) if known.companion is not None else []
+    stems = {path.with_suffix("") for path in records}
+    return RecordFiles(
+        known=known,
+        folder=folder,
+        records=tuple(sorted(records, key=lambda path: (path.stem, str(path)))),
+        alone=tuple(sorted(path for path in companions if path.with_suffix("") not in stems)),
+        others=len(files) - len(records) - len(companions),
+        is_sample=marker is not None,
+    )
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Return all files below `folder`, linked folders included (each once); hidden ones are left out."""
+    files: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above, or to one that was read under another name
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [Path(place, name) for name in names if not name.startswith(".") and name != MARKER_FILE]
+    return files
+
+
+def _refuse(error: OSError) -> None:
+    """Name a folder that may not be read; one that is not there holds no files."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise DataError(f"the folder {error.filename} cannot be read: {reason(error)}") from error
