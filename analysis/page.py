@@ -20,7 +20,7 @@ from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.figure_style import Drawing, inline_svg
 from kdsearch.analysis.frames import COMPLETE, UNLUCKY
 from kdsearch.analysis.page_methods import MethodsView, method_matrix, methods_view
-from kdsearch.analysis.paths import PathEnd, PathFigure, last_values, path_ends, paths
+from kdsearch.analysis.paths import PathEnd, PathFigure, path_ends, paths
 from kdsearch.analysis.results import SpaceResult, SweepResult
 from kdsearch.analysis.tables import curves_whole
 
@@ -58,7 +58,8 @@ class SweepView:
     methods: MethodsView | None  # of a sweep that compares methods
     paths: tuple[PathFigure, ...]
     ends: tuple[PathEnd, ...]
-    last_values: Mapping[tuple[int, str], float]  # where each trial's metaparameters ended
+    sized: bool  # some space has a number to tell of its size
+    sampled: bool  # some space has draws that are a sample of it
 
 
 def render(
@@ -101,6 +102,7 @@ def render(
         reached=story.reached,
         told_apart=story.told_apart,
         drawn_conditions=story.drawn_conditions,
+        ended=story.ended,
     )
     return environment.get_template("report.html.j2").render(
         views=views,
@@ -137,7 +139,8 @@ def _view(result: SweepResult, figures: Mapping[str, Drawing], key: str) -> Swee
         methods=methods_view(result, _STATES) if result.compares else None,
         paths=paths(result.trajectories),
         ends=path_ends(result.trajectories),
-        last_values=last_values(result.trajectories),
+        sized=any(size is not None for space in result.spaces for size in space.record.counts.values()),
+        sampled=any(one.population.drawn and not one.population.refused for one in result.spaces),
     )
 
 

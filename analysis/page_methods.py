@@ -28,6 +28,8 @@ class MethodsView:
     explorations: int  # trials that stand for no run
     descriptions: tuple[tuple[str, str], ...]  # of each method, in words
     scale: Scale  # of the differences to the reference, 0 among them
+    scope: str  # what the intervals do not cover
+    too_few: str  # why nothing can be decided yet
     notes: tuple[str, ...]  # that a reader of the table must know
     cost_notes: tuple[str, ...]
     states: tuple[tuple[str, int, int, int], ...]  # state; trials that stand for a run, others, pre-trainings
@@ -52,6 +54,8 @@ def methods_view(result: SweepResult, states: Sequence[str]) -> MethodsView:
         explorations=int((~_final(result) & (result.trials["role"] == SEARCH).to_numpy()).sum()),
         descriptions=story_methods.descriptions(result),
         scale=_scale(found),
+        scope=story_methods.scope(result),
+        too_few=_too_few(found),
         notes=tuple(note for note in (found.notes if found is not None else ()) if note not in costs),
         cost_notes=costs,
         states=_states(result, states),
@@ -81,6 +85,12 @@ def _scale(found: MethodComparison | None) -> Scale:
     )
     ends = [(one.mean, one.low, one.high) for one in differences]
     return Scale.around([0.0, *(value for values in ends for value in values if value is not None)])
+
+
+def _too_few(found: MethodComparison | None) -> str:
+    rows = found.rows if found is not None else ()
+    pairs = [row.difference.n for row in rows if row.difference is not None]
+    return story_methods.too_few(pairs, found.alpha) if found is not None else ""
 
 
 def _final(result: SweepResult) -> NDArray[np.bool_]:

@@ -10,11 +10,13 @@ from kdsearch.analysis.best import BestConfiguration
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.confirmation import Confirmation
 from kdsearch.analysis.frames import UNLUCKY, Population, unknown_inclusion
+from kdsearch.analysis.paths import last_values
 from kdsearch.analysis.record import DecisionRecord
 from kdsearch.analysis.results import SpaceResult, SweepResult
 from kdsearch.analysis.wording import about, arrow, count, interval, listed, p_value, percent, plural
 
 _LARGEST_DENOMINATOR = 12
+_REFUSED = " do not belong in an EDF: "  # as `population.require_known_inclusion` says it
 _BEST_AUC = "best-auc"
 _TESTING = ("significant",)  # policies that ask for a p below their level
 _POLICIES = {
@@ -69,25 +71,36 @@ def _without_sample(result: SweepResult) -> Markup:
     if not result.best:
         return Markup("{}").format(no_sample(result))
     best = Markup("{}").format(_best_sentence(result).strip())
-    return Markup("{} There is no error distribution: {}").format(best, no_sample(result))
+    return Markup("{} {}").format(best, no_sample(result))
 
 
 def no_sample(result: SweepResult) -> str:
     """Why nothing is estimated of a space."""
+    trained = result.searched[result.searched["state"] == "complete"]
     refused = [space.population.refused for space in result.spaces if space.population.refused]
     if refused:
-        return refused[0] or ""
-    trained = result.searched[result.searched["state"] == "complete"]
+        return _of_all(refused[0] or "")
     if not len(trained):
         return "No trial of the search has an outcome yet, so there is nothing to estimate."
     why = unknown_inclusion(trained)
     if why is not None:
-        return why
+        return _of_all(why)
     return (
         f"{plural(len(trained), 'trial is', 'trials are')} complete, but none answers a random draw from a space, so "
         "there is no sample to estimate an error distribution from: trials that a searcher proposes from earlier "
         "results show its taste and not the space."
     )
+
+
+def _of_all(refusal: str) -> str:
+    """A refusal of all trials says so, and need not number them; one of some is left as it is."""
+    head, found, why = refusal.partition(_REFUSED)
+    shares = head.split(" of ", 1)
+    total = shares[-1].split(" ", 1)[0]
+    if not found or shares[0] != total:
+        return refusal
+    none = "The one trial does not belong" if total == "1" else f"None of the {total} trials belongs"
+    return f"{none} in an error distribution: {why}"
 
 
 def _within(space: SpaceResult) -> Markup:
@@ -146,6 +159,13 @@ def _against_labels(result: SweepResult, best: BestConfiguration) -> Markup:
     last = result.estimated[-1]
     median = last.curve.quantile(0.5) if last.curve is not None else None
     return sentence + Markup("; the median draw of {} has {} %.").format(last.name, percent(median))
+
+
+def ended(result: SweepResult, best: BestConfiguration) -> dict[str, float]:
+    """Where the metaparameters that a gradient moved ended, by name, in the best training of a configuration."""
+    number = best.trainings.best[0]
+    last = last_values(result.trajectories)
+    return {name: value for (trial, name), value in last.items() if trial == number}
 
 
 def told_apart(result: SweepResult) -> str:
@@ -218,8 +238,10 @@ def _share(result: SweepResult, space: SpaceResult) -> str:
 
 def _drawn(result: SweepResult, space: SpaceResult) -> Markup:
     drawn = space.population
-    if drawn.refused:
-        return Markup("{}").format(drawn.refused)
+    if drawn.refused and result.estimated:
+        return Markup("{}").format(_of_all(drawn.refused))
+    if drawn.refused:  # the headline says why
+        return Markup("Its {} are no random draws from it.").format(plural(len(drawn.numbers), "trial"))
     if not any(one.population.drawn for one in result.spaces) and not result.searched.empty:
         return Markup("Its {} are no random draws from it.").format(plural(len(result.searched), "trial"))
     if not drawn.n:

@@ -14,6 +14,7 @@ from kdsearch.analysis.wording import count, interval, listed, p_value, percent,
 _FINITE_DIFFERENCE = "finite-difference"  # of a gradient method's hypergradient
 _ALL = "all"  # of plan.train_on: training and validation images together
 _SMALL = 1.05  # a cost ratio that is no difference
+_SYNTHETIC = "synthetic"  # data of objects, not of images
 _MOST = 100.0  # points: further apart no two accuracies are
 
 
@@ -174,6 +175,41 @@ def _price(comparison: MethodComparison) -> Markup:
         return Markup("One run of {} takes as long as one of {}.").format(best, comparison.reference)
     return Markup("One run of {} takes <b>{}</b> times as long as one of {}.").format(
         best, percent(cost.run_ratio), comparison.reference
+    )
+
+
+def too_few(pairs: Sequence[int], alpha: float) -> str:
+    """Say that so few pairs of runs can decide nothing, whatever they show; nothing where they can.
+
+    pairs: of each difference. Of the 2^n sign flips of n pairs two at least are as extreme as what was seen.
+    """
+    most = max(pairs, default=0)
+    methods = max(1, sum(n > 1 for n in pairs))  # those that are tested
+    least = 2.0 ** (1 - most)
+    corrected = min(1.0, methods * least)
+    if not most or corrected <= alpha:
+        return ""
+    holm = f", {p_value(corrected)} after Holm for {plural(methods, 'method')}" if corrected > least else ""
+    return (
+        f"With {plural(most, 'pair')} of runs no p can be below {p_value(least)} (2/2^{most}){holm}: no difference can "
+        f"be decided at {alpha:g} yet, even where an interval excludes 0."
+    )
+
+
+def scope(result: SweepResult) -> str:
+    """What the intervals of a comparison on data that was split once do not cover; nothing without runs."""
+    comparison, told = result.methods, result.record.settings.get("trainable")
+    if comparison is None or not comparison.rows or not isinstance(told, Mapping):
+        return ""
+    data = told.get("data")
+    name = str(data.get("name", "")) if isinstance(data, Mapping) else ""
+    if not name or name == _SYNTHETIC:
+        return ""
+    part = "test" if comparison.tested else "validation"
+    teacher = "one teacher, " if told.get("teacher") else ""
+    return (
+        f"Intervals and p cover the training seed alone: all runs share {teacher}one split of {name} and one {part} "
+        f"part, of whose n images each is worth 100/n points of accuracy."
     )
 
 

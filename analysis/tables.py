@@ -175,6 +175,7 @@ def lineage(results: Sequence[SweepResult]) -> str:
             "kind": result.record.kind,
             "state": result.record.state,
             "seed": result.record.seed,
+            "created": result.record.created.isoformat(),
             "a": result.record.a,
             "tau": result.record.tau,
             "alpha": result.record.alpha,

@@ -1,6 +1,7 @@
 """The live progress display: space, trials done and to do, best error, AUC per condition, time left.
 
-A comparison of methods shows the mean accuracy of each method in place of conditions and the best error.
+A comparison of methods shows the mean accuracy of each method in place of conditions and the best error, without bars:
+methods differ by little of what all of them reach.
 
 On a terminal a panel that redraws in place; elsewhere (a log file, CI) a line every so often.
 """
@@ -8,8 +9,10 @@ On a terminal a panel that redraws in place; elsewhere (a log file, CI) a line e
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.searcher_settings import ComparisonSettings
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
 
 _LINE_EVERY_S = 10.0
@@ -72,18 +76,28 @@ class Watch:
 
 
 class LiveDisplay:
-    """A panel that redraws in place."""
+    """A panel that redraws in place; known: trials that ended before a resume, which the searcher does not know yet."""
 
     def __init__(
-        self, coordinator: Coordinator, console: Console, now: Callable[[], float] = time.monotonic
+        self,
+        coordinator: Coordinator,
+        console: Console,
+        now: Callable[[], float] = time.monotonic,
+        *,
+        known: int = 0,
     ) -> None:
         self._coordinator, self._console, self._now = coordinator, console, now
-        self._watch, self._drawn = Watch(now), float("-inf")
+        self._watch, self._drawn, self._known = Watch(now), float("-inf"), known
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
         self._live.__enter__()
-        self.tick()
+        if self._known:
+            self._live.update(
+                Group(_title(self._coordinator, self._watch), Text(going_on(self._known))), refresh=True
+            )
+        else:
+            self.tick()
         return self
 
     def __exit__(self, *info: object) -> None:
@@ -107,15 +121,23 @@ class LiveDisplay:
 
 
 class LineDisplay:
-    """A line every ten seconds and at each new space."""
+    """A line every ten seconds and at each new space; known: as for `LiveDisplay`."""
 
     def __init__(
-        self, coordinator: Coordinator, console: Console, now: Callable[[], float] = time.monotonic
+        self,
+        coordinator: Coordinator,
+        console: Console,
+        now: Callable[[], float] = time.monotonic,
+        *,
+        known: int = 0,
     ) -> None:
         self._coordinator, self._console, self._now = coordinator, console, now
         self._watch, self._printed, self._space = Watch(now), float("-inf"), ""
+        self._known = known
 
     def __enter__(self) -> Self:
+        if self._known:
+            self._console.print(going_on(self._known), highlight=False, soft_wrap=True)
         return self
 
     def __exit__(self, *info: object) -> None:
@@ -123,7 +145,7 @@ class LineDisplay:
 
     def tick(self) -> None:
         """Print a line if it is time."""
-        overview = self._coordinator.searcher.overview()
+        overview = seen(self._coordinator)
         if overview.space == self._space and self._now() - self._printed < _LINE_EVERY_S:
             return
         self._space, self._printed = overview.space, self._now()
@@ -135,6 +157,28 @@ class LineDisplay:
     def pause(self) -> Iterator[None]:
         """Nothing to put aside."""
         yield
+
+
+def going_on(known: int) -> str:
+    """What a resumed sweep begins with; its counts are right with the first result of this run."""
+    one = known == 1
+    return (
+        f"going on: {known:,} trial{'' if one else 's'} ended before and {'is' if one else 'are'} not run again; "
+        "waiting for the first result"
+    )
+
+
+def seen(coordinator: Coordinator) -> Overview:
+    """Where the search stands; in a comparison with every method from the start, also without a run."""
+    overview, settings = coordinator.searcher.overview(), coordinator.sweep.searcher
+    if not isinstance(settings, ComparisonSettings):
+        return overview
+    known = {row.value: row for row in overview.conditions}
+    rows = [
+        known.get(name) or ConditionSoFar(group=METHOD, value=name, n=0, auc=math.nan)
+        for name in settings.all_methods()
+    ]
+    return replace(overview, conditions=rows)
 
 
 def compares_methods(overview: Overview) -> bool:
@@ -172,13 +216,8 @@ def _leader(methods: Sequence[ConditionSoFar]) -> str:
 
 def panel(coordinator: Coordinator, watch: Watch) -> RenderableType:
     """The whole display."""
-    overview = coordinator.searcher.overview()
+    overview = seen(coordinator)
     methods = compares_methods(overview)
-    title = Text.assemble(
-        ("kdsearch ", "bold"),
-        (coordinator.sweep.name, "bold cyan"),
-        f"   seed {coordinator.sweep.seed}   {clock_text(watch.elapsed_s)} elapsed",
-    )
     restriction = "no restriction" if overview.restriction is None else overview.restriction
     left = watch.left_s(overview)
     bar = Table.grid(padding=(0, 1))
@@ -190,7 +229,15 @@ def panel(coordinator: Coordinator, watch: Watch) -> RenderableType:
     )
     grid = method_grid(overview.conditions) if methods else condition_grid(overview.conditions)
     told = [] if methods else [Text(restriction, style="dim")]
-    return Group(title, *told, bar, _counts(coordinator, methods=methods), grid)
+    return Group(_title(coordinator, watch), *told, bar, _counts(coordinator, methods=methods), grid)
+
+
+def _title(coordinator: Coordinator, watch: Watch) -> Text:
+    return Text.assemble(
+        ("kdsearch ", "bold"),
+        (coordinator.sweep.name, "bold cyan"),
+        f"   seed {coordinator.sweep.seed}   {clock_text(watch.elapsed_s)} elapsed",
+    )
 
 
 def _counts(coordinator: Coordinator, *, methods: bool) -> Text:
@@ -205,7 +252,7 @@ def _counts(coordinator: Coordinator, *, methods: bool) -> Text:
 
 def condition_grid(conditions: Sequence[ConditionSoFar]) -> Table:
     """AUC of the open conditions so far, best first, with a bar from the worst to the best."""
-    table = _grid("group", "condition", "draws", "AUC")
+    table = _grid("group", "condition", "draws", "AUC", "")
     rows = sorted(conditions, key=lambda row: -row.auc)
     low, high = (rows[-1].auc, rows[0].auc) if rows else (0.0, 1.0)
     shown = rows if len(rows) <= _MOST_SHOWN else [*rows[: _MOST_SHOWN - 3], *rows[-2:]]
@@ -218,25 +265,21 @@ def condition_grid(conditions: Sequence[ConditionSoFar]) -> Table:
 
 
 def method_grid(methods: Sequence[ConditionSoFar]) -> Table:
-    """Mean accuracy of each method so far, in the order of the sweep file, with a bar from the worst to the best."""
+    """Mean accuracy of each method so far, in the order of the sweep file."""
     table = _grid("method", "runs", "accuracy")
-    begun = [row.auc for row in methods if row.n]
-    low, high = (min(begun), max(begun)) if begun else (0.0, 1.0)
+    high = max((row.auc for row in methods if row.n), default=math.nan)
     for row in methods[:_MOST_SHOWN]:
         style = "bold green" if row.n and row.auc == high else ""
-        cells = (f"{row.auc:.2f}", _bar(row, low, high)) if row.n else ("", "")
-        table.add_row(Text(row.value), str(row.n), *cells, style=style)
+        table.add_row(Text(row.value), str(row.n), f"{row.auc:.2f}" if row.n else "", style=style)
     if len(methods) > _MOST_SHOWN:
         table.add_row(f"... {len(methods) - _MOST_SHOWN} more ...", style="dim")
     return table
 
 
 def _grid(*columns: str) -> Table:
-    """A table whose last column, without a name, is for a bar."""
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     for column in columns:
         table.add_column(column, justify="right" if column in _NUMBERS else "left")
-    table.add_column("")
     return table
 
 

@@ -110,19 +110,26 @@ def check_report_folder(out: Path) -> None:
         UsageError: the folder holds something else.
 
     """
-    page = out / "report.html"
     try:
         names = [path.name for path in out.iterdir()] if out.is_dir() else []
-        ours = page.is_file() and GENERATOR in page.read_bytes()[:_HEAD]
     except OSError:
         return
-    if not ours and any(
+    if not holds_report(out) and any(
         not name.startswith(".draft-") for name in names
     ):  # a draft is left where a writer was killed
         raise UsageError(
             f"{out} is not empty and holds no report of kdsearch",
             "Give another folder for the report with --out, or empty this one.",
         )
+
+
+def holds_report(folder: Path) -> bool:
+    """Whether a folder holds a report of kdsearch; what cannot be looked into holds none."""
+    page = folder / "report.html"
+    try:
+        return page.is_file() and GENERATOR in page.read_bytes()[:_HEAD]
+    except OSError:
+        return False
 
 
 def environment_data_root(data_root: Path | None) -> Path | None:

@@ -13,6 +13,7 @@ from rich.text import Text
 from kdsearch.analysis.method_costs import packing_notes
 from kdsearch.analysis.methods import MethodComparison, MethodRow, compare
 from kdsearch.analysis.record import SweepRecord
+from kdsearch.analysis.story_methods import too_few
 from kdsearch.analysis.wording import interval, needed, p_value, percent, signed
 
 _WIDEST = 1000  # characters of a table
@@ -129,4 +130,7 @@ def _legend(methods: Mapping[str, Any]) -> Iterator[str]:
     ]
     if more:
         yield f"Runs that would still be needed to settle a difference (80 % power), about: {', '.join(more)}."
+    few = too_few([row["difference"]["n"] for row in rows if row["difference"] is not None], methods["alpha"])
+    if few:
+        yield few
     yield from methods["notes"]

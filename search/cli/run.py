@@ -31,6 +31,7 @@ from kdsearch.search.cli.common import (
     set_option,
 )
 from kdsearch.search.cli.databases import open_to_read
+from kdsearch.search.cli.folders import new_folder, own_folder
 from kdsearch.search.cli.summary import print_summary, summary_of
 from kdsearch.search.config import RefinementSettings, SweepFile, load_sweep, parse_sweep
 from kdsearch.search.coordinator import Coordinator
@@ -38,9 +39,12 @@ from kdsearch.search.progress import Display, LineDisplay, LiveDisplay, Quiet
 from kdsearch.search.runner import Interrupted
 from kdsearch.search.searchers import Chooser, interactive
 from kdsearch.search.searchers.policies import Look
+from kdsearch.search.trialdb.states import Role, TrialState
 from kdsearch.spaces.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_ENDED = (TrialState.COMPLETE, TrialState.DIVERGED, TrialState.FAILED, TrialState.STOPPED)
 
 
 def _run_options(function: F) -> F:
@@ -50,7 +54,7 @@ def _run_options(function: F) -> F:
         click.option(
             "--out",
             type=click.Path(path_type=Path, file_okay=False),
-            help="Folder for the report; default NAME-report.",
+            help="Folder for the report; default NAME-report, numbered if another sweep's report lies there.",
         ),
         click.option(
             "--max-concurrent", type=click.IntRange(min=1), help="Packs at a time; default: what fits."
@@ -117,28 +121,35 @@ def sweep(preset_or_file: str, **options: Any) -> None:
 def resume(name: str, **options: Any) -> None:
     """Go on with an interrupted sweep: finished trials are kept, the others run again."""
     launch = _launch_of(options)
-    display, shown = _displays(as_json=options["as_json"])
-    check_report_folder(_report_folder(name, options))
-    open_to_read(launch.db).close()  # a database of an earlier version is brought up to date
+    if options["out"] is not None:
+        check_report_folder(options["out"])
+    with open_to_read(launch.db) as database:  # one of an earlier version is brought up to date
+        out = options["out"] or own_folder(name, database.sweep(name).created)
+        counts = database.counts_by_state(name, role=Role.SEARCH)
+    check_report_folder(out)
+    display, shown = _displays(as_json=options["as_json"], known=sum(counts.get(s, 0) for s in _ENDED))
     if launching.finished(launch.db, name):
         messages().print(f"{name} is complete: nothing was run.")
+    elif not options["as_json"]:
+        messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
     seconds = _timed(
         launch, name, lambda: launching.resume(name, launch, display, _asker(shown), _check_person)
     )
-    _report(name, launch, options, seconds)
+    _report(name, launch, out, seconds, as_json=options["as_json"])
 
 
 def _launch(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     launch = _launch_of(options)
     name = options["name"] or launching.free_name(launch.db, sweep.name)
     sweep = parse_sweep({**sweep.resolved(), "name": name}, "the sweep")
-    check_report_folder(_report_folder(name, options))
+    out = options["out"] or new_folder(name)
+    check_report_folder(out)
     display, shown = _displays(as_json=options["as_json"])
     _check_person(sweep)
     if not options["as_json"]:
         messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
     seconds = _timed(launch, name, lambda: launching.start(sweep, kind, launch, display, _asker(shown)))
-    _report(name, launch, options, seconds)
+    _report(name, launch, out, seconds, as_json=options["as_json"])
 
 
 def _check_person(sweep: SweepFile) -> None:
@@ -176,16 +187,11 @@ def _timed(launch: launching.Launch, name: str, run: Callable[[], object]) -> fl
     return time.monotonic() - begun
 
 
-def _report_folder(name: str, options: dict[str, Any]) -> Path:
-    return options["out"] or Path(f"{name}-report")
-
-
-def _report(name: str, launch: launching.Launch, options: dict[str, Any], seconds: float) -> None:
-    out = _report_folder(name, options)
-    if not options["as_json"]:
+def _report(name: str, launch: launching.Launch, out: Path, seconds: float, *, as_json: bool) -> None:
+    if not as_json:
         messages().print("Writing the report ...", style="dim")
     summary = summary_of(name, launch.db, out, seconds)
-    if options["as_json"]:
+    if as_json:
         print_json(summary)
     else:
         print_summary(summary)
@@ -194,8 +200,8 @@ def _report(name: str, launch: launching.Launch, options: dict[str, Any], second
 _Shown = dict[str, Display]
 
 
-def _displays(*, as_json: bool) -> tuple[launching.OpenDisplay, _Shown]:
-    """How progress is shown, and the display once it is open."""
+def _displays(*, as_json: bool, known: int = 0) -> tuple[launching.OpenDisplay, _Shown]:
+    """How progress is shown, and the display once it is open; known: trials that the database has ended."""
     shown: _Shown = {}
 
     @contextlib.contextmanager
@@ -206,7 +212,7 @@ def _displays(*, as_json: bool) -> tuple[launching.OpenDisplay, _Shown]:
             yield shown["display"]
             return
         kind = LiveDisplay if console.is_terminal else LineDisplay
-        with kind(coordinator, console) as display:
+        with kind(coordinator, console, known=known) as display:
             shown["display"] = display
             yield display
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from kdsearch.search.cli.common import database_option, debug_option, json_option, print_json, results
 from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.cli.methods import methods_of, planned_runs, print_methods
-from kdsearch.search.trialdb import Trial, TrialDatabase, read_record
+from kdsearch.search.trialdb import TrialDatabase, read_record
 from kdsearch.search.trialdb.states import Role, TrialState
 
 
@@ -35,9 +35,8 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
         table.add_column(column)
     for row in rows:
         counts = ", ".join(f"{n} {state}" for state, n in row["trials"].items() if n)
-        best = "" if row["best_error"] is None else f"{row['best_error']:.2f} % (trial {row['best_trial']})"
         created = f"{row['created']:%Y-%m-%d %H:%M} UTC"
-        table.add_row(row["name"], _state(row), " → ".join(row["spaces"]), counts, best, created)
+        table.add_row(row["name"], _state(row), " → ".join(row["spaces"]), counts, _best(row), created)
     console = results()
     console.print(table)
     for row in rows:
@@ -57,18 +56,17 @@ def _state(row: dict[str, Any]) -> str:
     return str(row["state"])
 
 
-def _stands(trial: Trial) -> bool:
-    """Whether a trial's error may be ranked: those of a method's search are of another part than its final trials'."""
-    plan = trial.plan or {}
-    return "method" not in plan or bool(plan.get("final"))
+def _best(row: dict[str, Any]) -> str:
+    if row["comparison"] is not None:
+        return "-"  # the table of methods says more
+    return "" if row["best_error"] is None else f"{row['best_error']:.2f} % (trial {row['best_trial']})"
 
 
 def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
     sweep = database.sweep(name)
-    trials = database.trials(name, states=[TrialState.COMPLETE])
-    complete = [
-        (t.error, t.number) for t in trials if t.role is Role.SEARCH and t.error is not None and _stands(t)
-    ]
+    compares = planned_runs(sweep.settings) is not None  # then errors are of several methods, on two parts
+    trials = [] if compares else database.trials(name, states=[TrialState.COMPLETE])
+    complete = [(t.error, t.number) for t in trials if t.role is Role.SEARCH and t.error is not None]
     error, number = min(complete, default=(None, None))
     return {
         "name": sweep.name,
@@ -79,7 +77,7 @@ def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
         "trials": {str(state): n for state, n in database.counts_by_state(name, role=Role.SEARCH).items()},
         "best_error": error,
         "best_trial": number,
-        "comparison": methods_of(read_record(database, name)) if planned_runs(sweep.settings) else None,
+        "comparison": methods_of(read_record(database, name)) if compares else None,
         "driver": database.driver_state(name),
         "created": sweep.created,
         "ended": sweep.ended,

@@ -12,10 +12,14 @@ from rich.table import Table
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.report import write_report
 from kdsearch.analysis.results import SweepResult, analyse
+from kdsearch.analysis.story import ended
+from kdsearch.analysis.wording import value
 from kdsearch.search.cli.common import results
 from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.cli.methods import methods_of, print_methods
 from kdsearch.search.trialdb import read_record
+
+_WEIGHT = "weight."  # in the names of learned gates' metaparameters
 
 
 def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
@@ -71,16 +75,34 @@ def _best(result: SweepResult) -> dict[str, Any] | None:
     if not result.best:
         return None
     best = result.best[0]
-    text = " ".join(f"{key}={value}" for key, value in best.configuration.items())
+    last = ended(result, best)
     return {
         "space": best.space,
-        "text": text if best.graph is None else best.graph.to_text(),
+        "text": _told(best.configuration, last) if best.graph is None else best.graph.to_text(),
         "configuration": dict(best.configuration),
+        "ended": last,  # of the best training; `configuration` has what it began with
         "error": best.trainings.mean,
         "spread": best.trainings.spread,
         "trainings": best.trainings.n,
         "trials": list(best.trainings.numbers),
     }
+
+
+def _told(configuration: Mapping[str, Any], last: Mapping[str, float]) -> str:
+    """A configuration in a line, with an arrow from each start value to where a gradient took it."""
+    return " ".join(
+        f"{name}={value(start)} -> {value(last[name])}" if name in last else f"{name}={start}"
+        for name, start in configuration.items()
+    )
+
+
+def _weights(best: Mapping[str, Any]) -> str:
+    """The last values of what the configuration does not hold: the weights of learned gates."""
+    return "  ".join(
+        f"{name.removeprefix(_WEIGHT)} {last:.3f}"
+        for name, last in best["ended"].items()
+        if name not in best["configuration"]
+    )
 
 
 def _lowest(result: SweepResult) -> dict[str, Any] | None:
@@ -102,7 +124,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     if summary["comparison"] is not None:
         print_methods(console, summary["comparison"])
     else:
-        console.print(_lineage_table(summary["lineage"]))
+        if not _says_nothing(summary["lineage"]):
+            console.print(_lineage_table(summary["lineage"]))
+            console.print()
         _print_best(console, summary)
     for note in summary["notes"]:
         console.print(f"[yellow]{note}[/yellow]")
@@ -110,15 +134,19 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     console.print(f"Report          {summary['report']}", soft_wrap=True)
 
 
+def _says_nothing(lineage: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a table would hold one infinite space without an AUC."""
+    return all(space["auc"] is None and space["classes"] is None for space in lineage) and len(lineage) <= 1
+
+
 def _lineage_table(lineage: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column, justify in (
-        ("space", "left"),
-        ("classes", "right"),
-        ("AUC", "right"),
-        ("how it came about", "left"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    estimated = any(space["auc"] is not None for space in lineage)
+    table.add_column("space")
+    table.add_column("classes", justify="right")
+    if estimated:
+        table.add_column("AUC", justify="right")
+    table.add_column("how it came about")
     for space in lineage:
         classes = "infinite" if space["classes"] is None else f"{space['classes']:,}"
         auc = "" if space["auc"] is None else f"{space['auc']:.2f}"
@@ -129,23 +157,25 @@ def _lineage_table(lineage: Sequence[Mapping[str, Any]]) -> Table:
             told = f"{space['parent'] or 'the whole space'} with {space['restriction']}"
         if space["reason"]:
             told += f"\n[dim]{space['reason']}[/dim]"
-        table.add_row(space["space"], classes, auc, told)
+        table.add_row(space["space"], classes, *([auc] if estimated else []), told)
     return table
 
 
 def _print_best(console: Console, summary: Mapping[str, Any]) -> None:
     best, lowest = summary["best"], summary["lowest"]
     if best is not None:
+        home = "" if best["space"] is None else f" of space {best['space']}"
         spread = "" if best["spread"] is None else f" ± {best['spread']:.2f}"
         console.print(
-            f"\nBest of space {best['space']}: validation error [bold]{best['error']:.2f} %[/bold]{spread}"
+            f"Best{home}: validation error [bold]{best['error']:.2f} %[/bold]{spread}"
             f" (mean{' ± standard deviation' * (best['trainings'] > 1)} of {best['trainings']}"
             f" training{'s' * (best['trainings'] != 1)})"
         )
-        console.print(f"  {best['text']}", soft_wrap=True)
+        console.print(f"  {best['text']}", markup=False, soft_wrap=True)
+        weights = _weights(best)
+        if weights:
+            console.print(f"  learned weights at the end: {weights}", markup=False, soft_wrap=True)
     if lowest is not None:
         console.print(f"Lowest error of a single training: {lowest['error']:.2f} % (trial {lowest['trial']})")
     else:
-        console.print(
-            "\nNo trial was completed, so there is no best one; the report says what became of them."
-        )
+        console.print("No trial was completed, so there is no best one; the report says what became of them.")

@@ -27,7 +27,8 @@ from kdsearch.analysis.plots_methods import (
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.report import ReportFiles, write_report
 from kdsearch.analysis.results import analyse, shown_trials
-from kdsearch.analysis.story_methods import descriptions, headline
+from kdsearch.analysis.story import ended
+from kdsearch.analysis.story_methods import descriptions, headline, scope, too_few
 from kdsearch.analysis.tables import all_tables
 
 CLEAN = {"diverged": (), "failed": (), "missing": (), "periods": False}
@@ -252,14 +253,77 @@ def test_gradient_searchers_get_a_page_without_a_distribution_that_says_why(reco
     one = synthetic_methods.of_one_method(record, "gradient")
     files = write_report([one], tmp_path / "out")
     text = spoken(files.page.read_text(encoding="utf-8"))
-    assert "There is no error distribution: 9 of 9 trials" in text
-    assert "gradient steps walk downhill" in text
+    assert text.count("None of the 9 trials belongs in an error distribution: gradient steps walk") == 1
+    assert "of 9 trials (" not in text
+    assert "How large the spaces are" not in text  # it is infinite
+    assert "∞" not in text
     assert "The best of 10 configurations has a validation error of" in text
     assert {"history", "trajectories-1", "curves"} == {path.stem for path in files.figures}
     assert rows(files, "edf.csv") == rows(files, "auc.csv") == []
     ends = last_values(analyse(one).trajectories)
     best = analyse(one).best[0].trainings.numbers[0]
     assert f"→ {ends[best, 'temperature']:.3f}" in text
+
+
+def test_draws_of_a_gradient_searcher_are_refused_once(record):
+    one = synthetic_methods.of_one_method(record, "gradient")
+    draws = [{"space": "A", "draw": i, "trial": n, "fresh": 1} for i, n in enumerate(one.trials["number"])]
+    text = told(replace(one, draws=pd.DataFrame(draws)))
+    assert text.count("gradient steps walk downhill") == 1
+    assert "Its 10 trials are no random draws from it." in text
+    assert "of 10 trials (" not in text
+    assert "in an EDF" not in text
+    assert "answered by trials of earlier spaces" not in text
+
+
+def test_what_a_gradient_moved_is_told_of_the_best_training(record):
+    result = analyse(synthetic_methods.of_one_method(record, "gradient"))
+    found = ended(result, result.best[0])
+    assert set(found) == {"lambda_1", "temperature"}
+    assert (
+        found["temperature"]
+        == last_values(result.trajectories)[result.best[0].trainings.numbers[0], "temperature"]
+    )
+    assert ended(analyse(synthetic.generic()), analyse(synthetic.generic()).best[0]) == {}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([], ""),
+        ([10, 10], ""),
+        ([6], ""),  # 0.031
+        ([4, 3], "With 4 pairs of runs no p can be below 0.125 (2/2^4), 0.250 after Holm for 2 methods"),
+        (
+            [4],
+            "With 4 pairs of runs no p can be below 0.125 (2/2^4): no difference can be decided at 0.05 yet",
+        ),
+        ([6, 6, 1], "With 6 pairs of runs no p can be below 0.031 (2/2^6), 0.062 after Holm for 2 methods"),
+        ([1], "With 1 pair of runs no p can be below 1.000 (2/2^1): no difference"),
+    ],
+)
+def test_too_few_pairs_to_decide_anything_are_said(pairs, words):
+    said = too_few(pairs, 0.05)
+    assert said.startswith(words)
+    assert bool(said) == bool(words)
+
+
+def test_the_page_says_what_intervals_do_not_cover_and_where_runs_are_too_few(record):
+    text = told(record)
+    assert (
+        "Intervals and p cover the training seed alone: all runs share one split of digits and one test part"
+        in text
+    )
+    assert "no p can be below" not in text
+    few = synthetic_methods.comparison(methods=("naive", "random"), runs=4, **CLEAN)
+    assert "With 4 pairs of runs no p can be below 0.125" in told(few)
+    data = {"name": "synthetic", "variant": "fair"}
+    trainable = {"kind": "kd", "teacher": {"model": "linear"}, "data": data}
+    objects = analyse(replace(record, settings={**record.settings, "trainable": trainable}))
+    assert scope(objects) == ""
+    trainable = {**trainable, "data": {"name": "digits"}}
+    images = analyse(replace(record, settings={**record.settings, "trainable": trainable}))
+    assert "all runs share one teacher, one split of digits" in scope(images)
 
 
 def test_draws_of_tpe_are_refused_and_its_best_trials_stand(record):

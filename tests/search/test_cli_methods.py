@@ -131,7 +131,8 @@ def test_status_shows_the_table_of_methods(database, capsys):
         "95.00",
         "−0.67",
     ]
-    assert "4.00 % (trial 7)" in out  # the best test error; not the 1 % of the search for it
+    assert "(trial" not in out  # no best error of several methods on two parts
+    assert "-" in next(line for line in lines if line[:1] == ["kd"])
     assert "less naive: mean difference over runs of the same seed, with its 95 % interval" in out
     assert "Runs that diverged count with their fixed error: 1 of tpe [optuna]" in out
 
@@ -155,6 +156,16 @@ def test_the_numbers_as_json_are_those_of_the_analysis(database, capsys):
     assert none["difference"]["p"] == found.rows[0].difference.p
     assert (tpe["diverged"], tpe["accuracies"], tpe["trials_per_run"]) == (1, [96.0, 0.0, 95.0], 2.0)
     assert [row["method"] for row in told["costs"]] == list(FINAL)
+
+
+@pytest.mark.usefixtures("here")
+def test_few_pairs_are_said_to_decide_nothing(database, capsys):
+    Filler(database).comparison()
+    assert _run(["status"]) == 0
+    assert (
+        "With 3 pairs of runs no p can be below 0.250 (2/2^3), 0.500 after Holm for 2 methods: no difference"
+        in (" ".join(capsys.readouterr().out.split()))
+    )
 
 
 def test_a_comparison_that_has_just_begun_says_so(database, capsys):

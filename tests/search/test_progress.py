@@ -6,12 +6,13 @@ import pytest
 from rich.console import Console
 
 from kdsearch.search.progress import LineDisplay, LiveDisplay, Watch, clock_text, method_grid
+from kdsearch.search.searcher_settings import ComparisonSettings
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
 from kdsearch.search.trial_states import Tally
 
 
 class Sweep:
-    name, seed = "digits", 7
+    name, seed, searcher = "digits", 7, None
 
 
 class Searcher:
@@ -108,6 +109,46 @@ def test_the_line_of_a_comparison_names_the_method_that_is_ahead(rows, line):
     with LineDisplay(coordinator, Console(file=text, width=60), Now()) as display:
         display.tick()
     assert text.getvalue().startswith(line)
+
+
+def test_a_comparison_shows_its_methods_from_the_start():
+    fixed = {"kind": "fixed", "values": {"lambda_1": 1}}
+    settings = {
+        "kind": "comparison",
+        "runs": 3,
+        "reference": "naive",
+        "methods": {"naive": fixed, "none": fixed},
+    }
+    coordinator = Coordinator()
+    coordinator.sweep.searcher = ComparisonSettings(**settings)
+    coordinator.searcher.seen = Overview(space="A", restriction=None, done=0, planned=6)
+    text = io.StringIO()
+    with LiveDisplay(coordinator, Console(file=text, force_terminal=True, width=110), Now()):
+        pass
+    for words in ("method", "naive", "none", "0/6 trials"):
+        assert words in text.getvalue()
+    for words in ("AUC", "no restriction", "space A", "nan"):
+        assert words not in text.getvalue()
+
+
+def test_methods_have_no_bars():
+    coordinator, text = Coordinator(), io.StringIO()
+    methods(coordinator, ("naive", 3, 97.25), ("gradient", 1, 99.75))
+    Console(file=text, width=110).print(method_grid(coordinator.searcher.seen.conditions))
+    assert [line.split() for line in text.getvalue().splitlines()[1:]] == [
+        ["naive", "3", "97.25"],
+        ["gradient", "1", "99.75"],
+    ]
+
+
+@pytest.mark.parametrize("kind", [LiveDisplay, LineDisplay])
+def test_a_resume_begins_with_what_is_known_and_not_with_nothing(kind):
+    coordinator, text, now = Coordinator(), io.StringIO(), Now()
+    with kind(coordinator, Console(file=text, force_terminal=True, width=110), now, known=30) as display:
+        assert "30 trials ended before and are not run again" in text.getvalue()
+        assert "/200" not in text.getvalue()
+        display.tick()
+    assert "30/200" in text.getvalue()
 
 
 def test_many_methods_fit_a_terminal():
