@@ -349,7 +349,18 @@ def test_readme_shows_the_two_commands_and_every_command_there_is():
     first_screen = readme[: readme.index("## What the main job prints")]
     assert "    pip install -c constraints.txt . && kdsearch refine ktg-digits\n" in first_screen
     assert '    pip install -c constraints.txt -e ".[test]" && pytest\n' in first_screen
-    for name in ("refine", "sweep", "resume", "status", "report", "space", "graph", "data", "score", "presets"):
+    for name in (
+        "refine",
+        "sweep",
+        "resume",
+        "status",
+        "report",
+        "space",
+        "graph",
+        "data",
+        "score",
+        "presets",
+    ):
         assert re.search(rf"^kdsearch {name}\b", readme, re.MULTILINE)
     for link in re.findall(r"\]\(([^)#]+)\)", readme):
         assert (ROOT / link).exists(), link
