@@ -1,8 +1,8 @@
 """A comparison of methods: each is run a number of times, and run r of every method has one training seed.
 
 So the methods' differences are paired: what the seed decides (initial weights and, where both train on the same images,
-their order) is the same on both sides. Methods go on side by side, each in its own rounds: the trials of a round, one for
-each run, are asked for together once the round before is told, so that they share programs.
+their order) is the same on both sides. Methods go on side by side, each in its own rounds: the trials of a round, one
+for each run, are asked for together once the round before is told, so that they share programs.
 
 Trials are numbered by method, then round, then run, whenever they are asked for: the numbers do not depend on which
 method was faster. Rebuilding is asking and telling again.
