@@ -10,6 +10,8 @@ import pytest
 
 # Ray reads its mode once a process, when it is first imported: said here, no test depends on which one that is.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# One thread for small tensors: more of them than idle cores make torch slower, not faster. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
