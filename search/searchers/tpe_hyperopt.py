@@ -63,7 +63,7 @@ def _expression(name: str, domain: OwnDomain) -> Any:
 
 def _never_called(point: object) -> float:
     """Hyperopt wants an objective; trials are trained elsewhere."""
-    raise NotImplementedError(str(point))
+    raise RuntimeError(f"Hyperopt was to propose and not to train, and asked for the outcome of {point}")
 
 
 def make(domains: Domains, *, seed: int, startup: int | None) -> HyperoptTpe:

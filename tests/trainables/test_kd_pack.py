@@ -225,6 +225,25 @@ def test_a_checkpoint_of_another_trial_is_refused(make, tmp_path):
         make(replace(optimised(0), checkpoint=path), epochs=7)
 
 
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"identity": None}, "does not say whose it is"),
+        ({"epoch": "two"}, "does not say whose it is"),
+        ({"tensors": None}, "no set of named tensors"),
+        ({"momentum": {"head.weight": 1.0}}, "the student's momentum"),
+    ],
+)
+def test_a_checkpoint_that_is_put_together_wrongly_is_refused_by_name(make, tmp_path, broken, told):
+    pack = make(optimised(0))
+    run(pack, epochs=1)
+    path = tmp_path / "0.pt"
+    pack.save(0, path)
+    torch.save({**torch.load(path, weights_only=True), **broken}, path)
+    with pytest.raises(FileError, match=told):
+        make(replace(optimised(0), checkpoint=path))
+
+
 def test_values_stay_in_their_space(make):
     members = [optimised(n, rate=500.0) for n in range(2)]
     for reports in run(make(*members)).values():

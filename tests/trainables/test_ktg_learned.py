@@ -376,16 +376,22 @@ def test_a_teacher_of_wrong_answers_loses_its_say(tmp_path):
 
 
 def test_bfloat16_learns_gates_too():
-    chosen = settings(precision="bfloat16", epochs=1)
+    once = {
+        "epochs": 1,
+        "batch_size": 24,
+    }  # one iteration: the arithmetic differs, and no path has parted yet
     plan = plan_for(SIDE, rate=0.2)
-    (report,) = KtgPack(chosen, [member(3, SIDE, plan)], data_for(chosen)).run_epoch()
-    (exact,) = KtgPack(settings(epochs=1), [member(3, SIDE, plan)], data_for(settings())).run_epoch()
+
+    def report_of(precision):
+        chosen = settings(precision=precision, **once)
+        (report,) = KtgPack(chosen, [member(3, SIDE, plan)], data_for(chosen)).run_epoch()
+        return report
+
+    report, exact = report_of("bfloat16"), report_of("float64")
     assert report.metrics["skipped_hypergradients"] == 0
     for name, start in plan["optimiser"]["start"].items():
-        found = report.metrics[f"meta.{name}"]
-        assert found != start
-        # Eight bits of mantissa, and another order of summation with every number of threads, go a way of their own.
-        assert found == pytest.approx(exact.metrics[f"meta.{name}"], abs=0.1)
+        moved, expected = (each.metrics[f"meta.{name}"] - start for each in (report, exact))
+        assert moved == pytest.approx(expected, rel=0.5)
 
 
 def test_validation_batches_are_shuffles_of_the_trials_own():

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from kdsearch.trainables.networks.architectures import Architecture, Role
-from kdsearch.trainables.networks.files import FileError, check_tensors, on_cpu, read_tensors, write_tensors
+from kdsearch.trainables.networks.architectures import Architecture
+from kdsearch.trainables.networks.checkpoints import plain_network, read_checkpoint, read_network
+from kdsearch.trainables.networks.files import FileError, read_tensors, write_tensors
 from kdsearch.trainables.networks.stack import NodeState
 
 CHECKPOINT_FORMAT: Final = "kdsearch kd checkpoint 1"
@@ -45,8 +46,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "format": CHECKPOINT_FORMAT,
         "identity": dict(checkpoint.identity),
         "epoch": checkpoint.epoch,
-        "tensors": on_cpu(checkpoint.student.tensors),
-        "momentum": on_cpu(checkpoint.student.momentum),
+        **plain_network(checkpoint.student),
         "path": None if checkpoint.path is None else dict(checkpoint.path),
     }
     write_tensors(path, content)
@@ -60,17 +60,9 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any], architecture: Archi
             and says what does not fit.
 
     """
-    content = read_tensors(path, CHECKPOINT_FORMAT, "a checkpoint")
-    for what, expected in identity.items():
-        found = content["identity"].get(what)
-        if found != expected:
-            raise FileError(f"{path} is another trial's checkpoint: its {what}: {found!r}, not {expected!r}")
-    student = NodeState(content["tensors"], content["momentum"])
-    check_tensors(path, "the student", student.tensors, architecture.tensors)
-    if student.momentum:
-        trained = [spec for spec in architecture.tensors if spec.role is Role.PARAMETER]
-        check_tensors(path, "the student's momentum", student.momentum, trained)
-    return Checkpoint(identity=identity, epoch=content["epoch"], student=student, path=content["path"])
+    content = read_checkpoint(path, CHECKPOINT_FORMAT, identity)
+    student = read_network(path, "the student", content, architecture)
+    return Checkpoint(identity=identity, epoch=content["epoch"], student=student, path=content.get("path"))
 
 
 def logits_path(weights: Path, asked: Mapping[str, Any]) -> Path:

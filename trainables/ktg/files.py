@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from kdsearch.trainables.networks.architectures import Architecture, Role
-from kdsearch.trainables.networks.files import FileError, check_tensors, on_cpu, read_tensors, write_tensors
+from kdsearch.trainables.networks.architectures import Architecture
+from kdsearch.trainables.networks.checkpoints import plain_network, read_checkpoint, read_network
+from kdsearch.trainables.networks.files import FileError, write_tensors
 from kdsearch.trainables.networks.stack import NodeState
 
 CHECKPOINT_FORMAT: Final = "kdsearch ktg checkpoint 1"
@@ -35,10 +36,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         FileError: the file cannot be written.
 
     """
-    nodes = {
-        node: {"tensors": on_cpu(state.tensors), "momentum": on_cpu(state.momentum)}
-        for node, state in checkpoint.nodes.items()
-    }
+    nodes = {node: plain_network(state) for node, state in checkpoint.nodes.items()}
     content = {"identity": dict(checkpoint.identity), "epoch": checkpoint.epoch, "nodes": nodes}
     if checkpoint.weights is not None:
         content["weights"] = dict(checkpoint.weights)
@@ -55,19 +53,13 @@ def load_checkpoint(
             and says what does not fit.
 
     """
-    content = read_tensors(path, CHECKPOINT_FORMAT, "a checkpoint")
-    for what, expected in identity.items():
-        found = content["identity"].get(what)
-        if found != expected:
-            raise FileError(f"{path} is another trial's checkpoint: its {what}: {found!r}, not {expected!r}")
-    nodes = {node: NodeState(each["tensors"], each["momentum"]) for node, each in content["nodes"].items()}
-    if set(nodes) != set(architectures):
-        raise FileError(f"{path} holds nodes {sorted(nodes)}, not {sorted(architectures)}")
-    for node, state in nodes.items():
-        specs = architectures[node].tensors
-        check_tensors(path, f"node {node}", state.tensors, specs)
-        if state.momentum:
-            trained = [spec for spec in specs if spec.role is Role.PARAMETER]
-            check_tensors(path, f"node {node}'s momentum", state.momentum, trained)
+    content = read_checkpoint(path, CHECKPOINT_FORMAT, identity)
+    held = content.get("nodes")
+    if not isinstance(held, dict) or set(held) != set(architectures):
+        found = sorted(held) if isinstance(held, dict) else held
+        raise FileError(f"{path} holds nodes {found}, not {sorted(architectures)}")
+    nodes = {
+        node: read_network(path, f"node {node}", each, architectures[node]) for node, each in held.items()
+    }
     weights = content.get("weights")
     return Checkpoint(identity=identity, epoch=content["epoch"], nodes=nodes, weights=weights)
