@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from machine import machine
 from torch import Tensor
 
 from kdsearch.trainables.kd.losses import by_metaparameters, kd_loss, validation_loss
@@ -185,22 +184,6 @@ def measure(bench: Bench, repeats: int) -> dict[str, dict[str, float]]:
             "times_plain_highest": max(each),
         }
         for name, each in ratios.items()
-    }
-
-
-def machine() -> dict[str, object]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "load_average": list(os.getloadavg()),
     }
 
 
