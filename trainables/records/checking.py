@@ -8,10 +8,19 @@ from pathlib import Path
 
 from kdsearch.trainables.data.findings import DataError, Problem
 from kdsearch.trainables.data.roots import resolve_data_root
+from kdsearch.trainables.records.eicu import load_eicu
+from kdsearch.trainables.records.hangzhou import HangzhouReader
 from kdsearch.trainables.records.parts import FEWEST, Part, Shares, divide
 from kdsearch.trainables.records.physionet2019 import load_patients
 from kdsearch.trainables.records.physionet2021 import EcgReader, EcgSettings
-from kdsearch.trainables.records.sets import PHYSIONET_2019, PHYSIONET_2021, find_records, record_set
+from kdsearch.trainables.records.sets import (
+    EICU,
+    HANGZHOU,
+    PHYSIONET_2019,
+    PHYSIONET_2021,
+    find_records,
+    record_set,
+)
 from kdsearch.trainables.records.summary import ReadSummary
 
 Root = str | Path | None
@@ -95,7 +104,19 @@ def _read_2021(root: Root) -> tuple[tuple[str, ...], ReadSummary]:
     return tuple(record.name for record in reader), reader.summary()
 
 
+def _read_hangzhou(root: Root) -> tuple[tuple[str, ...], ReadSummary]:
+    reader = HangzhouReader(find_records(HANGZHOU, root), EcgSettings())
+    return tuple(record.name for record in reader), reader.summary()
+
+
+def _read_eicu(root: Root) -> tuple[tuple[str, ...], ReadSummary]:
+    patients, summary = load_eicu(root)
+    return patients.names, summary
+
+
 _READ: Mapping[str, Callable[[Root], tuple[tuple[str, ...], ReadSummary]]] = {
     PHYSIONET_2019: _read_2019,
     PHYSIONET_2021: _read_2021,
+    HANGZHOU: _read_hangzhou,
+    EICU: _read_eicu,
 }

@@ -18,8 +18,11 @@ from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.data.findings import DataError, reason
 from kdsearch.trainables.data.marker import Marker
 from kdsearch.trainables.records.leads import LEADS
+from kdsearch.trainables.records.made_up_beats import beats
+from kdsearch.trainables.records.made_up_eicu import write_eicu
+from kdsearch.trainables.records.made_up_hangzhou import write_hangzhou
 from kdsearch.trainables.records.psv import COLUMNS, VARIABLES
-from kdsearch.trainables.records.sets import PHYSIONET_2019, PHYSIONET_2021, record_set
+from kdsearch.trainables.records.sets import EICU, HANGZHOU, PHYSIONET_2019, PHYSIONET_2021, record_set
 from kdsearch.trainables.seeds import derive_seed
 
 PATIENTS: Final = 120
@@ -120,7 +123,7 @@ def write_record(stem: Path, rng: np.random.Generator, *, codes: list[str], rate
     samples = int(rng.integers(8 * rate_hz, 15 * rate_hz))
     beats_per_minute = next((rate for code, rate in _RHYTHMS.items() if code in codes), 75.0)
     t_wave = -0.3 if _INVERTED_T in codes else 0.3
-    beat = _beats(samples, rate_hz, beats_per_minute * rng.uniform(0.95, 1.05), t_wave)
+    beat = beats(samples, rate_hz, beats_per_minute * rng.uniform(0.95, 1.05), t_wave)
     one, two = beat * rng.uniform(0.4, 0.8), beat * rng.uniform(0.8, 1.2)
     limbs = np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2])
     chest = beat * np.linspace(-0.5, 1.2, len(LEADS) - len(limbs))[:, None]
@@ -149,20 +152,9 @@ def checksum(samples: NDArray[np.int16]) -> int:
     return (int(samples.sum(dtype=np.int64)) + (1 << 15)) % (1 << 16) - (1 << 15)
 
 
-def _beats(samples: int, rate_hz: int, beats_per_minute: float, t_wave: float) -> NDArray[np.float64]:
-    """Return P, QRS and T waves as bumps, in millivolts [samples]."""
-    phase = (np.arange(samples) / rate_hz * beats_per_minute / 60) % 1.0
-    waves = (
-        (0.20, 0.025, 0.15),
-        (0.38, 0.010, -0.15),
-        (0.40, 0.012, 1.0),
-        (0.42, 0.010, -0.25),
-        (0.65, 0.04, t_wave),
-    )
-    return sum(
-        (height * np.exp(-0.5 * ((phase - at) / width) ** 2) for at, width, height in waves),
-        np.zeros(samples),
-    )
-
-
-WRITERS: Mapping[str, Writer] = {PHYSIONET_2019: _write_patients, PHYSIONET_2021: _write_records}
+WRITERS: Mapping[str, Writer] = {
+    PHYSIONET_2019: _write_patients,
+    PHYSIONET_2021: _write_records,
+    HANGZHOU: write_hangzhou,
+    EICU: write_eicu,
+}

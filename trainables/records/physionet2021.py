@@ -105,6 +105,16 @@ def read_record(path: Path, settings: EcgSettings) -> EcgRecord:
     repairs: Counter[StrEnum] = Counter()
     header = read_header(path, repairs)
     matrix = _oriented(read_matrix(_samples_path(path, header)), header, repairs)
+    return ecg_record(path.stem, header, matrix, settings, repairs)
+
+
+def ecg_record(
+    name: str, header: Header, matrix: Matrix, settings: EcgSettings, repairs: Counter[StrEnum]
+) -> EcgRecord:
+    """Return the samples `matrix` [signals, samples] that `header` describes as a record of the one form.
+
+    Adds to `repairs`. Raises `UnreadableRecordError` where no lead varies.
+    """
     _compare(matrix, header, repairs)
     signal = _millivolts(matrix, header, settings, repairs)
     signal = _twelve_leads(signal, header, repairs)
@@ -120,7 +130,7 @@ def read_record(path: Path, settings: EcgSettings) -> EcgRecord:
     repairs[EcgRepair.SHORTER] = int(samples < settings.window)
     repairs[EcgRepair.NO_CLASS] = int(not labels.any())
     unscored = tuple(code for code in header.codes if code not in classes.index)
-    return EcgRecord(path.stem, padded, samples, labels, unscored, +repairs)
+    return EcgRecord(name, padded, samples, labels, unscored, +repairs)
 
 
 def _samples_path(path: Path, header: Header) -> Path:
@@ -217,7 +227,7 @@ class EcgReader:
                 self._ledger.leave_out(path, second)
                 continue
             try:
-                record = read_record(path, self.settings)
+                record = self._read(path)
             except UnreadableRecordError as error:
                 self._ledger.leave_out(path, error)
                 continue
@@ -229,6 +239,10 @@ class EcgReader:
         for path in self._files.alone:
             self._ledger.leave_out(path, UnreadableRecordError("a header (.hea) beside it", "none"))
         self._ledger.settle()
+
+    def _read(self, path: Path) -> EcgRecord:
+        """Return the record of a file; readers of other formats have their own."""
+        return read_record(path, self.settings)
 
     def summary(self) -> ReadSummary:
         """Return what came of the records read so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,18 @@ from kdsearch.trainables.records.summary import Ledger
 
 PHYSIONET_2019 = "physionet2019"
 PHYSIONET_2021 = "physionet2021"
+HANGZHOU = "hangzhou"
+EICU = "eicu"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordSet:
     """What is known of a set before its files are opened.
 
-    A record is a file whose name ends in `suffix`, anywhere below the first of `folders` (below the data root) that
-    has one. `official` counts the records of the whole set; fewer are as welcome. `archives` are its downloads.
+    A record is a file whose name ends in `suffix` (or fits `pattern`, where there is one), anywhere below the first of
+    `folders` (below the data root) that has one. Files that fit `lists` say something about the records, such as their
+    labels. Both are regular expressions for the whole name in lower case. `official` counts the records of the whole
+    set; fewer are as welcome. `archives` are its downloads.
     """
 
     name: str
@@ -33,6 +38,20 @@ class RecordSet:
     source: str
     official: Mapping[str, int]
     archives: tuple[str, ...]
+    pattern: str | None = None
+    lists: str | None = None
+    wanted: str = ""  # the records in words, where `suffix` does not tell
+
+    def is_record(self, path: Path) -> bool:
+        """Whether the file is a record by its name."""
+        name = path.name.lower()
+        if self.pattern is not None:
+            return re.fullmatch(self.pattern, name) is not None
+        return name.endswith(self.suffix)
+
+    def is_list(self, path: Path) -> bool:
+        """Whether the file says something about the records, by its name."""
+        return self.lists is not None and re.fullmatch(self.lists, path.name.lower()) is not None
 
     @property
     def hint(self) -> str:
@@ -42,6 +61,14 @@ class RecordSet:
             f"looks at every file; `kdsearch data sample {self.name}` writes a small made-up set in the same format."
         )
 
+
+# `hf_round1_label.txt`, `hf_round2_train.txt`, `hefei_round1_ansA_20191008.txt` (also spelt heifei), and renamed copies
+_HANGZHOU_LISTS = r"((hf|hei?fei)_|.*label|.*arr?h?ythmia).*\.txt"
+EICU_PATIENTS = "patient"
+EICU_TABLES = (
+    *(EICU_PATIENTS, "vitalPeriodic", "vitalAperiodic"),
+    *("lab", "nurseCharting", "respiratoryCharting"),
+)
 
 _SETS = (
     RecordSet(
@@ -64,6 +91,38 @@ _SETS = (
         official={"records": 88_253},
         archives=("the folder `training`",),
     ),
+    RecordSet(
+        name=HANGZHOU,
+        title="Hangzhou (Hefei high-tech cup, 8-lead ECG)",
+        suffix=".txt",
+        companion=None,
+        folders=("hangzhou", "hefei", "tianchi-231754"),
+        source="https://tianchi.aliyun.com/competition/entrance/231754/introduction",
+        official={"records": 20_036},  # the part that BBM uses; both rounds together have more
+        archives=("hf_round2_train.zip (or another of its archives of records)",),
+        pattern=rf"(?!{_HANGZHOU_LISTS}|readme|license|.*sha256).+\.txt",
+        lists=_HANGZHOU_LISTS,
+    ),
+    RecordSet(
+        name=EICU,
+        title="eICU Collaborative Research Database (intensive care)",
+        suffix=".csv.gz",
+        companion=None,
+        folders=(
+            "eicu",
+            "eicu-crd-2.0",
+            "eicu-collaborative-research-database-2.0",
+            "eicu-collaborative-research-database-demo-2.0.1",
+            "eicu-crd-demo-2.0.1",
+        ),
+        source="https://physionet.org/content/eicu-crd/2.0/",
+        official={"patients": 200_859},
+        archives=(
+            "the tables patient, vitalPeriodic, vitalAperiodic, lab, nurseCharting and respiratoryCharting",
+        ),
+        wanted=".csv or .csv.gz files of its tables",
+        pattern=rf"({'|'.join(table.lower() for table in EICU_TABLES)})\.csv(\.gz)?",
+    ),
 )
 RECORD_SETS: Mapping[str, RecordSet] = {entry.name: entry for entry in _SETS}
 
@@ -79,7 +138,8 @@ def record_set(name: str) -> RecordSet:
 class RecordFiles:
     """The files of a set: `records` in the order of their names, then of their paths.
 
-    `alone` are companions (.mat) without a record, `others` counts the files that are neither.
+    `alone` are companions (.mat) without a record, `lists` the files that say something about the records, `others`
+    counts the files that are none of them.
     """
 
     known: RecordSet
@@ -88,6 +148,7 @@ class RecordFiles:
     alone: tuple[Path, ...]
     others: int
     is_sample: bool
+    lists: tuple[Path, ...] = ()
 
     def ledger(self) -> Ledger:
         """Return the counts to keep while these files are read."""
@@ -109,13 +170,12 @@ def find_records(name: str, root: str | Path | None = None) -> RecordFiles:
         )
     for folder in known.folders:
         files = _files_below(base / folder)
-        if any(path.suffix.lower() == known.suffix for path in files):
+        if any(known.is_record(path) for path in files):
             return _sorted_out(known, base / folder, files)
     home = base / known.folders[0]
     found = "no such folder" if not home.is_dir() else "none in that folder or below it"
-    problem = Problem(
-        str(home), f"{known.suffix} files (also looked in {', '.join(known.folders[1:])})", found
-    )
+    wanted = known.wanted or f"{known.suffix} files"
+    problem = Problem(str(home), f"{wanted} (also looked in {', '.join(known.folders[1:])})", found)
     raise DataError.of(name, [problem], known.hint)
 
 
@@ -123,19 +183,20 @@ def _sorted_out(known: RecordSet, folder: Path, files: list[Path]) -> RecordFile
     findings = Findings(known.name, known.hint)
     marker = read_marker(folder, known.name, known.official, findings)
     findings.settle()
-    by_suffix: dict[str, list[Path]] = {}
-    for path in files:
-        by_suffix.setdefault(path.suffix.lower(), []).append(path)
-    records = by_suffix[known.suffix]
-    companions = by_suffix.get(known.companion, []) if known.companion is not None else []
+    records = [path for path in files if known.is_record(path)]
+    lists = [path for path in files if known.is_list(path)]
+    companions = [
+        path for path in files if known.companion is not None and path.suffix.lower() == known.companion
+    ]
     stems = {path.with_suffix("") for path in records}
     return RecordFiles(
         known=known,
         folder=folder,
         records=tuple(sorted(records, key=lambda path: (path.stem, str(path)))),
         alone=tuple(sorted(path for path in companions if path.with_suffix("") not in stems)),
-        others=len(files) - len(records) - len(companions),
+        others=len(files) - len(records) - len(companions) - len(lists),
         is_sample=marker is not None,
+        lists=tuple(sorted(lists)),
     )
 
 

@@ -126,6 +126,10 @@ class Ledger:
     def keep(self, path: Path, repairs: Mapping[StrEnum, int]) -> None:
         """Note a file that was read, with how often each repair was needed in it."""
         self.read += 1
+        self.note(path, repairs)
+
+    def note(self, path: Path, repairs: Mapping[StrEnum, int]) -> None:
+        """Note what was repaired in a file beside the records, or found about it."""
         for repair, items in repairs.items():
             if items:
                 self._files[repair.value] += 1
