@@ -12,6 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kdsearch.spaces import DesignSpace
 from kdsearch.trainables.metaparameters.declaration import Metaparameter
 
@@ -53,6 +56,8 @@ class EpochReport:
     state: MemberState
     metrics: Mapping[str, float]
     message: str = ""
+    # small tables of numbers for the record, by name: float32, a few hundred kilobytes at most
+    arrays: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from kdsearch.trainables.protocol import TrainableKind
 
 # name -> module that holds `KIND`
 _MODULES = {
+    "bbm": "kdsearch.trainables.bbm",
     "constant": "kdsearch.trainables.constant",
     "kd": "kdsearch.trainables.kd",
     "ktg": "kdsearch.trainables.ktg",
