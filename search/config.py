@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kdsearch.search import presets
+from kdsearch.search.schedulers.settings import AshaSettings
 from kdsearch.search.searcher_settings import (
     METHODS,
     SEARCHERS,
@@ -21,6 +22,7 @@ from kdsearch.search.searcher_settings import (
     ComparisonSettings,
     EnumerationSettings,
     GradientSettings,
+    NamedSettings,
     PeriodsSettings,
     RandomSettings,
     RefinementSettings,
@@ -36,9 +38,11 @@ from kdsearch.trainables.registry import trainable_kind, trainable_names
 __all__ = [
     "MOST_LISTED",
     "AnySearcher",
+    "AshaSettings",
     "ComparisonSettings",
     "EnumerationSettings",
     "GradientSettings",
+    "NamedSettings",
     "RandomSettings",
     "RefinementSettings",
     "RunSettings",
@@ -117,9 +121,43 @@ class SweepFile(Section):
     seed: int = Field(0, ge=0, lt=2**63)
     space: dict[str, Any]
     trainable: TrainableSettings
+    configurations: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="configurations by name, for the searcher named"
+    )
     searcher: SearcherSettings
+    scheduler: AshaSettings | None = None
     run: RunSettings = RunSettings()
     statistics: StatisticsSettings = StatisticsSettings()
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _none_is_a_word(cls, scheduler: object) -> object:
+        return None if scheduler in ("none", {"kind": "none"}) else scheduler
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> SweepFile:
+        if not isinstance(self.searcher, NamedSettings):
+            return self
+        if not self.configurations:
+            raise ValueError("the searcher named needs configurations, and the sweep names none")
+        for name in self.searcher.names or ():
+            if name not in self.configurations:
+                known = ", ".join(self.configurations)
+                raise ValueError(f"searcher.names has {name!r}; the sweep's configurations: {known}")
+        return self
+
+    def search(self) -> AnySearcher:
+        """The searcher's settings; named configurations are a comparison of fixed methods."""
+        if isinstance(self.searcher, NamedSettings):
+            return self.searcher.comparison(self.configurations)
+        return self.searcher
+
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which the scheduler compares trials; none without a scheduler, or where nothing is searched."""
+        if self.scheduler is None or isinstance(self.searcher, NamedSettings):
+            return ()
+        epochs = self.trainable_settings().get("epochs")
+        return self.scheduler.epochs_of_rungs(epochs if isinstance(epochs, int) else None)
 
     def design_space(self) -> DesignSpace:
         """The space as a value, named A."""
@@ -158,8 +196,10 @@ def load_sweep(preset_or_path: str, changes: Sequence[str] = (), seed: int | Non
         raise UsageError(
             f"{where} does not hold a mapping of keys", "Compare with `kdsearch presets --show NAME`."
         )
+    _name_searcher(data)
     for change in changes:
         _apply(data, change)
+        _name_searcher(data)
     if seed is not None:
         data["seed"] = seed
     return parse_sweep(data, where)
@@ -174,6 +214,7 @@ def parse_sweep(data: Mapping[str, Any], where: str) -> SweepFile:
     try:
         space = sweep.design_space()
         _check_trainable(sweep, space)
+        _check_scheduler(sweep)
     except UsageError as error:
         error.message = f"{where}: {error.message}" if not error.message.startswith(where) else error.message
         raise
@@ -206,7 +247,16 @@ def _check_trainable(sweep: SweepFile, space: DesignSpace) -> None:
     kind, settings = trainable_kind(sweep.trainable.kind), sweep.trainable_settings()
     kind.check(settings, sweep.models())
     kind.check_space(settings, space)
-    check_searcher(sweep.searcher, space, kind, settings)
+    check_searcher(sweep.search(), space, kind, settings)
+
+
+def _check_scheduler(sweep: SweepFile) -> None:
+    """Refuse rungs that no trial could be stopped at, and to stop trials that a searcher takes for a sample."""
+    if sweep.rungs() and isinstance(sweep.searcher, RefinementSettings):
+        raise UsageError(
+            "a refinement compares the errors of fully trained trials, and a scheduler would stop some of them early",
+            "Leave scheduler out, or use another searcher.",
+        )
 
 
 def _source(preset_or_path: str) -> tuple[str, str]:
@@ -223,6 +273,14 @@ def _source(preset_or_path: str) -> tuple[str, str]:
         ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a text file", "A sweep file is YAML in UTF-8.") from None
+
+
+def _name_searcher(data: dict[str, Any]) -> None:
+    """Read `searcher: NAME`: one of the sweep's configurations, or else a kind of searcher."""
+    name, configurations = data.get("searcher"), data.get("configurations")
+    if isinstance(name, str):
+        named = isinstance(configurations, dict) and name in configurations
+        data["searcher"] = {"kind": "named", "names": [name]} if named else {"kind": name}
 
 
 def _apply(data: dict[str, Any], change: str) -> None:
@@ -263,7 +321,12 @@ def _explained(error: ValidationError, where: str) -> UsageError:
     return UsageError(f"{where}: " + "; ".join(lines))
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {"": SweepFile, "run": RunSettings, "statistics": StatisticsSettings}
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "": SweepFile,
+    "run": RunSettings,
+    "statistics": StatisticsSettings,
+    "scheduler": AshaSettings,
+}
 
 
 def _place(loc: Sequence[int | str]) -> tuple[list[str], type[BaseModel] | None]:

@@ -18,6 +18,9 @@ from kdsearch.search.baselines import Baseline
 from kdsearch.search.config import SweepFile
 from kdsearch.search.logbook import Logbook
 from kdsearch.search.packing import packed
+from kdsearch.search.result_rows import array_rows, metric_rows
+from kdsearch.search.schedulers.asha import Verdict
+from kdsearch.search.schedulers.scheduler import Scheduler, error_that_counts, told
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
 from kdsearch.search.searchers.plans import objective_metric
 from kdsearch.search.teachers import Teachers
@@ -56,8 +59,9 @@ class Coordinator:
         host: str,
         device: str,
         history: Mapping[int, PastTrial] | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
-        self.sweep, self.searcher, self.tally = sweep, searcher, Tally()
+        self.sweep, self.searcher, self.scheduler, self.tally = sweep, searcher, scheduler, Tally()
         self._submit, self._folder, self._clock = submit, folder, clock
         self._concurrency, self._host, self._device = concurrency, host, device
         self._kind = trainable_kind(sweep.trainable.kind)
@@ -111,36 +115,40 @@ class Coordinator:
         reports: Sequence[EpochReport],
         failure: str | None,
         saved: Mapping[int, str] | None = None,
-    ) -> None:
-        """Take in what a pack did in one epoch, or that it failed; `saved`: member -> its new checkpoint."""
+    ) -> tuple[int, ...]:
+        """Take in what a pack did in one epoch, or that it failed; `saved`: member -> its new checkpoint.
+
+        Returns the members that the scheduler stopped: they have left the job, and the pack must drop them before its
+        next epoch. What is reported of them later is passed over.
+        """
         self.on_start(job)
         mine = [report for report in reports if report.number in self._running.get(job, ())]
         if mine:
-            rows = tuple(
-                op.MetricRow(
-                    number=r.number, attempt=self._trials[r.number].attempt, step=r.epoch, values=r.metrics
-                )
-                for r in mine
-            )
-            self._submit(op.RecordMetrics(self.sweep.name, rows))
+            self._submit(op.RecordMetrics(self.sweep.name, metric_rows(mine, self._trials)))
+            arrays = array_rows(mine, self._trials)
+            if arrays:
+                self._submit(op.RecordArrays(self.sweep.name, arrays))
+        # before the checkpoints: a trial that goes on behind a rung must be known to have been judged there
+        stops = self.scheduler.stops(self._trials, mine, self._logbook.judged) if self.scheduler else {}
         checkpoints = tuple(
             op.CheckpointRow(
                 number=r.number, n=self._trials[r.number].attempt, epoch=r.epoch, path=saved[r.number]
             )
             for r in mine
-            if saved and r.number in saved
+            if saved and r.number in saved and r.number not in stops
         )
         for row in checkpoints:
             self._trials[row.number].checkpoint = Path(row.path)
         if checkpoints:
             self._submit(op.SaveCheckpoints(self.sweep.name, checkpoints))
         for report in mine:
-            self._on_report(job, report)
+            self._on_report(job, report, stops.get(report.number))
         if failure is not None:
             self.on_pack_failure(job, failure)
         if job in self._running and not self._running[job]:
             del self._running[job]
         self._record()
+        return tuple(stops)
 
     def on_pack_failure(self, job: int, reason: str) -> None:
         """A pack failed or its worker is gone: every member that was still in it is tried again, alone."""
@@ -328,13 +336,16 @@ class Coordinator:
         """Where this sweep's members are checkpointed."""
         return self._folder / "checkpoints" / self.sweep.name
 
-    def _on_report(self, job: int, report: EpochReport) -> None:
+    def _on_report(self, job: int, report: EpochReport, stop: Verdict | None) -> None:
         trial = self._trials[report.number]
         error = report.metrics.get(objective_metric(trial.plan), float("nan"))
         trial.count(report.epoch, error, report.metrics.get("seconds", 0.0))
-        if report.state is MemberState.RUNNING:
+        if report.state is MemberState.RUNNING and stop is None:
             return
         self._running[job].remove(report.number)
+        if stop is not None:
+            self._finish(trial, "stopped", told(stop))
+            return
         if report.state is MemberState.COMPLETE and not isfinite(error):
             self._finish(trial, "diverged", f"the error after epoch {report.epoch} is {error}")
             return
@@ -346,7 +357,7 @@ class Coordinator:
             attempt=trial.attempt,
             state=TrialState(state),
             at=self._clock(),
-            error=trial.last_error if state == "complete" else None,
+            error=error_that_counts(state, trial.last_error),
             best_error=trial.best_error,
             best_epoch=trial.best_epoch,
             last_epoch=trial.last_epoch,
@@ -368,8 +379,9 @@ class Coordinator:
         self.tally.count(trial.number, state, error if trial.plan.get("final", True) else None)
 
     def _tell(self, number: int, state: str, error: float | None) -> None:
-        complete = state == "complete" and error is not None
-        counted = error if complete and error is not None else self.sweep.statistics.diverged_error
+        counted = error_that_counts(state, error)
+        if counted is None:
+            counted = self.sweep.statistics.diverged_error
         self.searcher.tell(number, Outcome(state=state, error=counted))
 
     def _record(self) -> None:

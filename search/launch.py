@@ -1,7 +1,7 @@
 """From a sweep file to a finished sweep: database, searcher, Ray, progress, and what was found.
 
 A resume is the same walk: searcher and coordinator are built anew, ask for the same trials, and those that the
-database has already are answered from it.
+database has already are answered from it; a scheduler is given back what it decided.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from kdsearch.search.baselines import baselines_for
 from kdsearch.search.code_version import code_version
 from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.logbook import SCHEDULER
 from kdsearch.search.progress import Display
 from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
+from kdsearch.search.schedulers import Scheduler, make_scheduler
 from kdsearch.search.searchers import Chooser, make_searcher
 from kdsearch.search.searchers.plans import objective_of
 from kdsearch.search.searchers.policies import Look
@@ -207,6 +209,7 @@ def _run(
                 host=socket.gethostname(),
                 device="cuda" if slots.gpus_per_pack else "cpu",
                 history=history,
+                scheduler=_scheduler(sweep, database, history),
             )
             with display(coordinator) as shown:
                 run(coordinator, _options(sweep, launch), slots, shown.tick)
@@ -260,6 +263,17 @@ def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
         )
         for trial in trials
     }
+
+
+def _scheduler(
+    sweep: SweepFile, database: TrialDatabase, history: Mapping[int, PastTrial]
+) -> Scheduler | None:
+    """Build the sweep's scheduler and put it where it stood."""
+    scheduler = make_scheduler(sweep)
+    if scheduler is not None:
+        decided = database.events(sweep.name, kinds=[SCHEDULER])
+        scheduler.restore([event.data for event in decided], history)
+    return scheduler
 
 
 def _epochs(

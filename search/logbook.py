@@ -1,4 +1,4 @@
-"""Writes down what a searcher drew and decided: spaces, draws, decisions and notes, as they come."""
+"""Writes down what a searcher drew and decided, and what a scheduler decided: spaces, draws, events, as they come."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import hashlib
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from kdsearch.search.schedulers.asha import Verdict
 from kdsearch.search.searchers.base import Decision, Draw, Note, Record, Stage
 from kdsearch.search.trialdb import operations as op
 
+SCHEDULER: Final = "scheduler"  # the kind of event that keeps a verdict
+
 
 class Logbook:
-    """The searcher's side of the record; trials are written by the coordinator."""
+    """The searcher's and the scheduler's side of the record; trials are written by the coordinator."""
 
     def __init__(
         self, sweep: str, submit: Callable[[op.Operation], None], clock: Callable[[], datetime]
@@ -41,6 +44,11 @@ class Logbook:
         if ready:
             self._submit(op.AddDraws(self._sweep, ready))
             self.draws = [draw for draw in self.draws if draw.trial not in trials]
+
+    def judged(self, verdict: Verdict, attempt: int) -> None:
+        """Write down what the scheduler decided about a trial at a rung, in one of its attempts (from 1)."""
+        data = {**asdict(verdict), "attempt": attempt}
+        self._event(SCHEDULER, f"{verdict.trial}:{attempt}:{verdict.rung}", data)
 
     def _event(self, kind: str, name: str, data: Mapping[str, Any]) -> None:
         """Append an event; `name` makes it the same event when a resume comes upon it again."""

@@ -169,8 +169,13 @@ def going_on(known: int) -> str:
 
 
 def seen(coordinator: Coordinator) -> Overview:
-    """Where the search stands; in a comparison with every method from the start, also without a run."""
+    """Where the search stands; in a comparison with every method from the start, also without a run.
+
+    Without conditions where a scheduler stopped trials: what is left of a condition is no sample of it.
+    """
     overview, settings = coordinator.searcher.overview(), coordinator.sweep.searcher
+    if coordinator.tally.stopped and not compares_methods(overview):
+        overview = replace(overview, conditions=())
     if not isinstance(settings, ComparisonSettings):
         return overview
     known = {row.value: row for row in overview.conditions}
@@ -246,6 +251,7 @@ def _counts(coordinator: Coordinator, *, methods: bool) -> Text:
     best = "none yet" if tally.best_error is None else f"{tally.best_error:.2f} % (trial {tally.best_number})"
     return Text(
         f"{'' if methods else f'best error {best}   '}finished {tally.finished}   running {coordinator.running}"
+        f"{f'   stopped {tally.stopped}' if tally.stopped else ''}"
         f"   diverged {tally.diverged}   failed {tally.failed}   retried {tally.retried}"
     )
 

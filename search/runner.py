@@ -279,8 +279,15 @@ def job_config(job: Job, coordinator: Coordinator, options: RayOptions, slots: S
 def read_reports(rows: Sequence[Sequence[Any]]) -> list[EpochReport]:
     """Epoch reports from a worker's result."""
     return [
-        EpochReport(number=number, epoch=epoch, state=MemberState(state), metrics=metrics, message=message)
-        for number, epoch, state, metrics, message in rows
+        EpochReport(
+            number=number,
+            epoch=epoch,
+            state=MemberState(state),
+            metrics=metrics,
+            message=message,
+            arrays=arrays,
+        )
+        for number, epoch, state, metrics, message, arrays in rows
     ]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from ray.tune.search import Searcher
 
 from kdsearch.search.coordinator import Coordinator, Idle
 from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports, shortened
+from kdsearch.search.runner_stops import Stops
 from kdsearch.search.trial_states import Job
 from kdsearch.trainables.ray_adapter import PackTrainable
 
@@ -63,6 +65,7 @@ class _Jobs(_Live, Searcher):
         slots: Slots,
         known: dict[str, int],
         guard: _Guard,
+        stops: Stops | None,
     ) -> None:
         super().__init__(metric="pack_seconds", mode="min")
         # One job staged for each worker lets Tune hand a finished actor the next job at once: without it the actor
@@ -71,6 +74,7 @@ class _Jobs(_Live, Searcher):
         self._live: set[str] = set()
         self._coordinator, self._known, self._guard = coordinator, known, guard
         self._options, self._slots = options, slots
+        self._stops = None if stops is None else stops.name
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is text
         """The next job's configuration."""
@@ -83,7 +87,8 @@ class _Jobs(_Live, Searcher):
             return str(Searcher.FINISHED)
         self._known[trial_id] = job.id
         self._live.add(trial_id)
-        return {"job": job_config(job, self._coordinator, self._options, self._slots)}
+        told = job_config(job, self._coordinator, self._options, self._slots)
+        return {"job": {**told, "stops": self._stops}}
 
     def on_trial_complete(self, trial_id: str, *result: Any, **info: Any) -> None:
         """Make room for the next job; the callback has told the coordinator."""
@@ -98,12 +103,18 @@ class _Jobs(_Live, Searcher):
 
 
 class _Results(_Live, tune.Callback):
-    """Hands Tune's results to the coordinator."""
+    """Hands Tune's results to the coordinator, and the members that it stops to their pack."""
 
     def __init__(
-        self, coordinator: Coordinator, known: dict[str, int], tick: Callable[[], None], guard: _Guard
+        self,
+        coordinator: Coordinator,
+        known: dict[str, int],
+        tick: Callable[[], None],
+        guard: _Guard,
+        stops: Stops | None,
     ) -> None:
         self._coordinator, self._known, self._tick, self._guard = coordinator, known, tick, guard
+        self._stops = stops
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack begins on a worker."""
@@ -113,17 +124,19 @@ class _Results(_Live, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """One epoch of a pack."""
+        """One epoch of a pack; Tune submits the next one when this is done, so no stopped member is in it."""
         del iteration, trials, info
-        failure = result["failure"]
-        self._guard(
+        failure, job, stops = result["failure"], self._known[trial.trial_id], self._stops
+        stopped = self._guard(
             lambda: self._coordinator.on_result(
-                self._known[trial.trial_id],
+                job,
                 read_reports(result["reports"]),
                 None if failure is None else shortened(failure),
                 dict(result["saved"]),
             )
         )
+        if stopped and stops is not None:
+            self._guard(lambda: stops.stop(job, stopped))
         self._guard(self._tick)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -155,13 +168,38 @@ def fit(
     coordinator: Coordinator, options: RayOptions, slots: Slots, tick: Callable[[], None], folder: Path
 ) -> None:
     """Run Tune until the coordinator has nothing left."""
+    with _stops(coordinator) as stops:
+        _fit(coordinator, options, slots, tick, folder, stops)
+
+
+@contextmanager
+def _stops(coordinator: Coordinator) -> Iterator[Stops | None]:
+    """The way to packs of what a scheduler stops; None where there is no scheduler."""
+    if coordinator.scheduler is None:
+        yield None
+        return
+    stops = Stops()
+    try:
+        yield stops
+    finally:
+        stops.close()
+
+
+def _fit(
+    coordinator: Coordinator,
+    options: RayOptions,
+    slots: Slots,
+    tick: Callable[[], None],
+    folder: Path,
+    stops: Stops | None,
+) -> None:
     known: dict[str, int] = {}
     guard = _Guard(coordinator)
     bundle = {"CPU": options.cpus, **({"GPU": slots.gpus_per_pack} if slots.gpus_per_pack else {})}
     tuner = tune.Tuner(
         tune.with_resources(PackTrainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(
-            search_alg=_Jobs(coordinator, options, slots, known, guard),
+            search_alg=_Jobs(coordinator, options, slots, known, guard, stops),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_short_name,
@@ -170,7 +208,7 @@ def fit(
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=str(folder),
-            callbacks=[_Results(coordinator, known, tick, guard)],
+            callbacks=[_Results(coordinator, known, tick, guard, stops)],
             stop=_Interrupt(coordinator),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),

@@ -53,11 +53,22 @@ class RefinementSettings(Section):
         return -(-(self.budget or 4 * self.draws) // self.draws)
 
 
+Confirm = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1000,
+        description="trainings of the best configuration once the search is over; they alone see the test part",
+    ),
+]
+
+
 class RandomSettings(Section):
     """Uniform draws from the space."""
 
     kind: Literal["random"]
     trials: int = Field(ge=1, description="draws")
+    confirm: Confirm = 0
 
 
 class EnumerationSettings(Section):
@@ -86,6 +97,7 @@ class TpeSettings(TpeOptions):
     generation: int = Field(
         8, ge=1, description="trials proposed at a time, before the results of any of them are known"
     )
+    confirm: Confirm = 0
 
 
 class GradientOptions(Section):
@@ -240,6 +252,22 @@ def period_name(method: str, e1: int, e2: int) -> str:
     return f"{method} e1={e1} e2={e2}"
 
 
+class NamedSettings(Section):
+    """Configurations that the sweep file names, nothing searched; run r of each has one training seed."""
+
+    kind: Literal["named"]
+    names: list[str] | None = Field(None, min_length=1, description="default: all of `configurations`")
+    runs: int = Field(1, ge=1, le=1000, description="trainings of each")
+
+    def comparison(self, configurations: Mapping[str, Mapping[str, Any]]) -> ComparisonSettings:
+        """The comparison that trains just these, each by its name."""
+        names = list(configurations) if self.names is None else self.names
+        methods = {name: FixedMethod(kind="fixed", values=dict(configurations[name])) for name in names}
+        return ComparisonSettings(
+            kind="comparison", runs=self.runs, reference=names[0], methods=dict(methods)
+        )
+
+
 AnySearcher = (
     RefinementSettings
     | RandomSettings
@@ -247,6 +275,7 @@ AnySearcher = (
     | TpeSettings
     | GradientSettings
     | ComparisonSettings
+    | NamedSettings
 )
 SearcherSettings = Annotated[AnySearcher, Field(discriminator="kind")]
 
@@ -258,6 +287,7 @@ SEARCHERS: Mapping[str, type[Section]] = {
     "tpe": TpeSettings,
     "gradient": GradientSettings,
     "comparison": ComparisonSettings,
+    "named": NamedSettings,
 }
 METHODS: Mapping[str, type[Section]] = {
     "fixed": FixedMethod,

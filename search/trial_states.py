@@ -80,6 +80,7 @@ class Tally:
     finished: int = 0
     diverged: int = 0
     failed: int = 0
+    stopped: int = 0
     retried: int = 0
     best_error: float | None = None
     best_number: int | None = None
@@ -89,5 +90,6 @@ class Tally:
         self.finished += 1
         self.diverged += state == "diverged"
         self.failed += state == "failed"
+        self.stopped += state == "stopped"
         if state == "complete" and error is not None and (self.best_error is None or error < self.best_error):
             self.best_error, self.best_number = error, number

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from kdsearch.trainables.protocol import EpochReport, Member, MemberState, Pack
@@ -49,13 +50,15 @@ class PackTrainable(tune.Trainable):
     """Hosts the pack that `config["job"]` describes.
 
     job: `id`, `kind`, `settings`, `members`, `data_root`, `device`, `threads`, `checkpoints` (folder or None),
-    `checkpoint_every` (epochs), `outputs` (member number -> path that gets its weights when it is complete).
+    `checkpoint_every` (epochs), `outputs` (member number -> path that gets its weights when it is complete), `stops`
+    (name of the actor that knows which members were stopped; None, or no such key: none ever are).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Remember the job; the pack is built in the first step, where its errors can be reported."""
         self._job: dict[str, Any] = config["job"]
         self._pack: Pack | None = None
+        self._stops: Any = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next job in the same process; nothing of the last one stays."""
@@ -64,11 +67,16 @@ class PackTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch of the pack, or what went wrong in it."""
+        """One epoch of the pack without the members that were stopped, or what went wrong in it."""
         started = time.perf_counter()
         try:
             if self._pack is None:
                 self._pack = self._build()
+            else:
+                self._drop_stopped(self._pack)
+            if not self._pack.active:
+                self._release()
+                return self._result([], done=True, started=started, failure=None)
             reports = self._pack.run_epoch()
             saved = self._keep(self._pack, reports)
         except Exception as error:  # noqa: BLE001 the driver must learn of whatever a pack raises
@@ -93,6 +101,16 @@ class PackTrainable(tune.Trainable):
             data_root=None if job["data_root"] is None else Path(job["data_root"]),
             device=job["device"],
         )
+
+    def _drop_stopped(self, pack: Pack) -> None:
+        """Let members go that the driver stopped after an epoch before this one."""
+        name = self._job.get("stops")
+        if name is None:
+            return
+        if self._stops is None:
+            self._stops = ray.get_actor(name)
+        for number in set(ray.get(self._stops.stopped.remote(self._job["id"]))) & set(pack.active):
+            pack.drop(number)
 
     def _keep(self, pack: Pack, reports: Sequence[EpochReport]) -> list[tuple[int, str]]:
         """Write the outputs that others wait for, and checkpoints; return (member, path) of the latter."""
@@ -124,7 +142,7 @@ class PackTrainable(tune.Trainable):
         return {
             "job": self._job["id"],
             "host": platform.node(),
-            "reports": [(r.number, r.epoch, str(r.state), dict(r.metrics), r.message) for r in reports],
+            "reports": [(r.number, r.epoch, str(r.state), dict(r.metrics), r.message, dict(r.arrays)) for r in reports],
             "pack_seconds": time.perf_counter() - started,
             "failure": failure,
             "saved": [],

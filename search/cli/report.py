@@ -29,14 +29,15 @@ from kdsearch.search.trialdb import read_record
 def report(names: tuple[str, ...], out: Path, db: str, as_json: bool) -> None:  # noqa: FBT001
     """Write report.html, figures and CSV files of one or more sweeps.
 
-    Several names give one report that compares them.
+    Several names give one report that compares them. Sweeps of the trainable bbm have a page of their own: on the
+    same records, they stand in one table of methods.
     """
     check_report_folder(out)
     with open_to_read(db) as database:
         records = [read_record(database, name) for name in names]
     files = write_report(records, out)
     if as_json:
-        paths = [files.page, *files.tables, files.lineage, *files.figures]
+        paths = [files.page, *files.tables, files.lineage, *files.others, *files.figures]
         print_json({"report": str(files.page), "files": [str(path) for path in paths]})
         return
     click.echo(f"Report of {', '.join(names)}: {files.page}")

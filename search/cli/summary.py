@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,16 @@ def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
     with open_to_read(db) as database:
         record = read_record(database, name)
     files = write_report([record], out)
-    states = record.trials[record.trials["role"] == "search"]["state"].value_counts()
+    searched = record.trials[record.trials["role"] == "search"]
+    states = searched["state"].value_counts()
+    stopped = Counter(int(epoch) for epoch in searched[searched["state"] == "stopped"]["last_epoch"])
     return {
         "name": name,
         "state": record.state,
         "database": db,
         "report": str(files.page),
         "trials": {str(state): int(n) for state, n in states.items()},
+        "stopped": [{"epoch": epoch, "trials": n} for epoch, n in sorted(stopped.items())],
         "draws": len(record.draws),
         "seconds": seconds,
         **_findings(record),
@@ -121,6 +125,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     took = f" in {summary['seconds']:.0f} s" if summary["seconds"] >= 1 else ""
     states = ", ".join(f"{n} {state}" for state, n in summary["trials"].items())
     console.print(f"\n[bold]{summary['name']}[/bold]: {total} trials ({states}){draws}{took}\n")
+    if summary["stopped"]:
+        console.print(_stops(summary["stopped"]), soft_wrap=True)
+        console.print()
     if summary["comparison"] is not None:
         print_methods(console, summary["comparison"])
     else:
@@ -132,6 +139,15 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         console.print(f"[yellow]{note}[/yellow]")
     console.print(f"\nTrial database  {summary['database']}", soft_wrap=True)
     console.print(f"Report          {summary['report']}", soft_wrap=True)
+
+
+def _stops(stopped: Sequence[Mapping[str, Any]]) -> str:
+    """When the scheduler stopped trials, and what that means for the rest of the summary."""
+    told = ", ".join(f"{row['trials']} after epoch {row['epoch']}" for row in stopped)
+    return (
+        f"Stopped by the scheduler: {told}. Their errors are those of that epoch and count for nothing below; the "
+        "trials that were left to finish are no sample of the space, so there is no AUC."
+    )
 
 
 def _says_nothing(lineage: Sequence[Mapping[str, Any]]) -> bool:

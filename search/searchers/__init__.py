@@ -8,12 +8,14 @@ from kdsearch.search.searcher_settings import (
     ComparisonSettings,
     EnumerationSettings,
     GradientSettings,
+    NamedSettings,
     RandomSettings,
     RefinementSettings,
     TpeSettings,
 )
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
 from kdsearch.search.searchers.comparison import Comparison
+from kdsearch.search.searchers.confirmation import Confirmation
 from kdsearch.search.searchers.descent import Descent
 from kdsearch.search.searchers.enumeration import Enumeration
 from kdsearch.search.searchers.gradient import GradientSearch
@@ -31,7 +33,13 @@ __all__ = ["Chooser", "Outcome", "Request", "Searcher", "interactive", "make_sea
 
 def make_searcher(sweep: SweepFile, *, first_number: int, chooser: Chooser | None = None) -> Searcher:
     """Build the searcher that a sweep file asks for; its trials are numbered from `first_number`."""
-    space, settings = sweep.design_space(), sweep.searcher
+    searcher = _searcher(sweep, first_number=first_number, chooser=chooser)
+    runs = getattr(sweep.searcher, "confirm", 0)
+    return Confirmation(searcher, runs=runs) if runs else searcher
+
+
+def _searcher(sweep: SweepFile, *, first_number: int, chooser: Chooser | None) -> Searcher:
+    space, settings = sweep.design_space(), sweep.search()
     kind, trainable = trainable_kind(sweep.trainable.kind), sweep.trainable_settings()
     match settings:
         case RandomSettings():
@@ -52,3 +60,5 @@ def make_searcher(sweep: SweepFile, *, first_number: int, chooser: Chooser | Non
             return Comparison(
                 space, settings, kind=kind, trainable=trainable, seed=sweep.seed, first_number=first_number
             )
+        case NamedSettings():
+            raise TypeError(settings)  # `SweepFile.search` has made a comparison of it

@@ -12,6 +12,7 @@ from kdsearch.search.searcher_settings import (
     RandomMethod,
     TpeSettings,
 )
+from kdsearch.search.searchers.confirmation import METHOD
 from kdsearch.search.searchers.descent import Descent, ever_declared
 from kdsearch.search.searchers.methods import Setting, make_method
 from kdsearch.search.searchers.plans import final_plan
@@ -39,6 +40,17 @@ def check_searcher(
             _check_optimised(space, kind, trainable)
             if isinstance(settings, TpeSettings):
                 Domains.of(space)
+            _check_confirmation(settings, kind, trainable)
+
+
+def _check_confirmation(settings: AnySearcher, kind: TrainableKind, trainable: Mapping[str, object]) -> None:
+    """Refuse to confirm the best configuration on the test part with a trainable that keeps away from it."""
+    if not getattr(settings, "confirm", 0):
+        return
+    try:
+        kind.check_plan(trainable, final_plan(METHOD, 0, train_on="training", optimised=False))
+    except UsageError as error:
+        raise UsageError(f"searcher.confirm: {error.message}", error.hint) from None
 
 
 def _check_comparison(

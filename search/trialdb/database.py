@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sqlalchemy import Connection, Engine, insert
 from sqlalchemy.exc import IntegrityError
@@ -194,6 +196,10 @@ class TrialDatabase:
         """Record epochs."""
         self.apply([ops.RecordMetrics(sweep, tuple(rows))])
 
+    def record_arrays(self, sweep: str, rows: Sequence[ops.ArrayRow]) -> None:
+        """Record named arrays of trials."""
+        self.apply([ops.RecordArrays(sweep, tuple(rows))])
+
     def finish_trials(self, sweep: str, rows: Sequence[ops.ResultRow]) -> None:
         """Give trials their results."""
         self.apply([ops.FinishTrials(sweep, tuple(rows))])
@@ -276,6 +282,13 @@ class TrialDatabase:
         """Return events in the order of writing, those with n > `after` and of the given kinds."""
         with self.reading() as connection:
             return reads.events(connection, sweep, kinds=kinds, after=after)
+
+    def arrays(
+        self, sweep: str, *, names: Collection[str] | None = None
+    ) -> Mapping[tuple[int, str], npt.NDArray[np.float32]]:
+        """Return arrays by (trial number, name), all or those of the given names."""
+        with self.reading() as connection:
+            return reads.arrays(connection, sweep, names=names)
 
     def counts_by_state(self, sweep: str, *, role: Role | None = None) -> dict[TrialState, int]:
         """Return how many trials stand in each state."""

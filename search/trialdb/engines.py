@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, QueuePool, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import NoSuchModuleError
 
 from kdsearch.search.trialdb.column_types import to_json
@@ -116,3 +117,9 @@ def reading(engine: Engine, place: str) -> Iterator[Connection]:
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     with translated(place), engine.execution_options(**options).begin() as connection:
         yield connection
+
+
+def insert_into(connection: Connection, table: Table) -> Any:
+    """Return the engine's INSERT, which knows ON CONFLICT (SQLite and PostgreSQL spell it alike)."""
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return make(table)

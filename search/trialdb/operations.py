@@ -12,14 +12,19 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from uuid import uuid4
 
-from pydantic import Field, TypeAdapter
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import to_json
 
+from kdsearch.search.trialdb import arrays
 from kdsearch.search.trialdb.column_types import clean_text, plain
 from kdsearch.search.trialdb.states import Role, SweepState, TrialState
+
+_LONGEST_NAME = 200
+_ROW_BYTES = 100  # about what a row of metrics weighs
 
 
 def _integers(row: object, *names: str) -> None:
@@ -147,6 +152,37 @@ class MetricRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArrayRow:
+    """One named array of a trial, ready for the database; `of` makes it from the array."""
+
+    number: int
+    attempt: int
+    step: int  # the epoch that it describes
+    name: str  # 1 to 200 characters
+    shape: tuple[int, ...]
+    data: bytes  # as `arrays.pack` makes it
+    dtype: str = arrays.DTYPE
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        val_json_bytes="base64"
+    )  # as `to_line` writes them
+
+    def __post_init__(self) -> None:
+        _integers(self, "number", "attempt", "step")
+        if not 1 <= len(self.name) <= _LONGEST_NAME:
+            raise ValueError(f"an array's name has 1 to {_LONGEST_NAME} characters, not {len(self.name)}")
+
+    @classmethod
+    def of(cls, array: npt.ArrayLike, *, number: int, attempt: int, step: int, name: str) -> Self:
+        """Pack an array of real numbers (kept as float32, NaN too), of any shape.
+
+        RefusedRowsError if it takes more than `arrays.LIMIT_BYTES` (16 MiB) or holds anything else.
+        """
+        shape, data = arrays.pack(name, array)
+        return cls(number=number, attempt=attempt, step=step, name=name, shape=shape, data=data)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResultRow:
     """A trial's end. Errors are in per cent; a non-finite one is kept as none."""
 
@@ -263,6 +299,15 @@ class RecordMetrics:
 
 
 @dataclass(frozen=True)
+class RecordArrays:
+    """Record arrays; for a trial and name that is known the newest attempt's array stands."""
+
+    sweep: str
+    rows: tuple[ArrayRow, ...]
+    op: Literal["record_arrays"] = "record_arrays"
+
+
+@dataclass(frozen=True)
 class FinishTrials:
     """Give trials their result and end their attempts; results of overtaken attempts are ignored."""
 
@@ -306,6 +351,7 @@ Operation: TypeAlias = (
     | EndAttempts
     | SaveCheckpoints
     | RecordMetrics
+    | RecordArrays
     | FinishTrials
     | AddEvents
     | SetSweepState
@@ -317,7 +363,7 @@ _ADAPTER: TypeAdapter[Operation] = TypeAdapter(Annotated[Operation, Field(discri
 
 def to_line(operation: Operation) -> bytes:
     """Return an operation as one line of JSON, with the newline; NaN and infinities, which JSON has not, as words."""
-    return to_json(operation, inf_nan_mode="strings") + b"\n"
+    return to_json(operation, inf_nan_mode="strings", bytes_mode="base64") + b"\n"
 
 
 def from_line(line: bytes) -> Operation:
@@ -326,7 +372,9 @@ def from_line(line: bytes) -> Operation:
 
 
 def row_count(operation: Operation) -> int:
-    """Return about how many database rows an operation writes."""
+    """Return about how many database rows an operation writes; arrays count for as many as they weigh."""
     if isinstance(operation, RecordMetrics):
         return sum(len(row.values) for row in operation.rows)
+    if isinstance(operation, RecordArrays):
+        return sum(1 + len(row.data) // _ROW_BYTES for row in operation.rows)
     return len(operation.rows)

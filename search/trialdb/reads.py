@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, func, select
 
 from kdsearch.search.trialdb import schema
+from kdsearch.search.trialdb.arrays import unpack
 from kdsearch.search.trialdb.operations import SpaceRow
 from kdsearch.search.trialdb.states import Role, SweepState, TrialState
 from kdsearch.search.trialdb.writes import sweep_id
@@ -170,6 +173,24 @@ def events(
     if kinds is not None:
         query = query.where(table.c.kind.in_(list(kinds)))
     return [Event(**row) for row in connection.execute(query.order_by(table.c.n)).mappings()]
+
+
+def arrays(
+    connection: Connection, name: str, *, names: Collection[str] | None = None
+) -> dict[tuple[int, str], npt.NDArray[np.float32]]:
+    """Return a sweep's arrays by (trial number, name), in that order; `names` keeps only these."""
+    table = schema.TRIAL_ARRAY
+    query = (
+        select(table.c.number, table.c.name, table.c.dtype, table.c.shape, table.c.data)
+        .where(table.c.sweep_id == sweep_id(connection, name))
+        .order_by(table.c.number, table.c.name)
+    )
+    if names is not None:
+        query = query.where(table.c.name.in_(list(names)))
+    return {
+        (row.number, row.name): unpack(row.dtype, row.shape, bytes(row.data))
+        for row in connection.execute(query)
+    }
 
 
 def counts_by_state(connection: Connection, name: str, *, role: Role | None = None) -> dict[TrialState, int]:

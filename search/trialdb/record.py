@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
 from kdsearch.search.trialdb import frames, reads
@@ -14,6 +17,7 @@ from kdsearch.search.trialdb.operations import EventRow, SpaceRow
 
 DECISION = "decision"
 NOTE = "note"
+SCHEDULER = "scheduler"
 _STATISTICS = ("tau", "a", "alpha", "diverged_error")  # of settings["statistics"]
 
 
@@ -25,7 +29,7 @@ def read_record(database: TrialDatabase, name: str, *, metrics: Collection[str] 
     """
     with database.reading() as connection:
         sweep = reads.sweep(connection, name)
-        events = reads.events(connection, name, kinds=(DECISION, NOTE))
+        events = reads.events(connection, name, kinds=(DECISION, NOTE, SCHEDULER))
         return SweepRecord(
             name=sweep.name,
             kind=sweep.kind,
@@ -42,6 +46,8 @@ def read_record(database: TrialDatabase, name: str, *, metrics: Collection[str] 
             draws=frames.draws_frame(connection, name),
             curves=frames.curves_frame(connection, name, metrics=metrics),
             notes=tuple(str(event.data["text"]) for event in events if event.kind == NOTE),
+            arrays=reads.arrays(connection, name),
+            rungs=_rungs([event.data for event in events if event.kind == SCHEDULER]),
             **_statistics(sweep.settings),
         )
 
@@ -74,6 +80,20 @@ def _decision(event: reads.Event) -> DecisionRecord:
     known = {field.name for field in fields(DecisionRecord)} - {"at", "table"}
     data = {key: value for key, value in event.data.items() if key in known}
     return DecisionRecord(at=event.at, table=tuple(event.data.get("table", ())), **data)
+
+
+def _rungs(verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the frame of `SweepRecord.rungs`; decisions that name no trial or no rung are passed over."""
+    whole = [each for each in verdicts if None not in (each.get("trial"), each.get("rung"))]
+    return pd.DataFrame(
+        {
+            "trial": np.array([each["trial"] for each in whole], dtype=np.int64),
+            "rung": np.array([each["rung"] for each in whole], dtype=np.int64),
+            "value": np.array([each.get("value") for each in whole], dtype=np.float64),
+            "cutoff": np.array([each.get("cutoff") for each in whole], dtype=np.float64),
+            "stopped": np.array([each.get("stopped") for each in whole], dtype=np.bool_),
+        }
+    )
 
 
 def _statistics(settings: Mapping[str, Any]) -> dict[str, float]:

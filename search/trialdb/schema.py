@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 from kdsearch.search.trialdb.column_types import StateWord, UtcDateTime
 from kdsearch.search.trialdb.states import Role, SweepState, TrialState
 
-REVISION = "0002"  # the newest file in migrations/versions
+REVISION = "0003"  # the newest file in migrations/versions
 VERSION_TABLE = "kdsearch_version"  # not Alembic's default, which Optuna's databases have too
 
 METADATA = MetaData(
@@ -173,6 +174,21 @@ METRIC_VALUE = Table(
     ForeignKeyConstraint(["metric_id"], ["metric.id"]),
     CheckConstraint("(value IS NULL) <> (nonfinite IS NULL)", name="value"),
     sqlite_with_rowid=False,
+)
+
+TRIAL_ARRAY = Table(
+    "trial_array",
+    METADATA,
+    Column("sweep_id", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("step", Integer, nullable=False),  # the epoch that it describes
+    Column("attempt", Integer, nullable=False),  # the newest one that reported it
+    Column("dtype", String(16), nullable=False),
+    Column("shape", JSON, nullable=False),  # list of lengths
+    Column("data", LargeBinary, nullable=False),  # the values in C order, little-endian, by zlib
+    PrimaryKeyConstraint("sweep_id", "number", "name"),
+    ForeignKeyConstraint(["sweep_id", "number"], ["trial.sweep_id", "trial.number"]),
 )
 
 EVENT = Table(

@@ -13,10 +13,11 @@ from itertools import chain, groupby
 from typing import Any, cast
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from kdsearch.search.trialdb import operations as ops
 from kdsearch.search.trialdb import schema
+from kdsearch.search.trialdb.arrays import record_arrays
+from kdsearch.search.trialdb.engines import insert_into
 from kdsearch.search.trialdb.errors import RefusedRowsError
 from kdsearch.search.trialdb.states import SweepState, TrialState
 from kdsearch.spaces.errors import UnknownNameError
@@ -47,12 +48,6 @@ def sweep_id(connection: Connection, name: str) -> int:
     return int(found)
 
 
-def _insert(connection: Connection, table: Any) -> Any:
-    """Return the engine's INSERT, which knows ON CONFLICT (SQLite and PostgreSQL spell it alike)."""
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return make(table)
-
-
 def _add_spaces(connection: Connection, sweep: int, rows: Sequence[ops.SpaceRow]) -> None:
     values = [
         {
@@ -70,7 +65,9 @@ def _add_spaces(connection: Connection, sweep: int, rows: Sequence[ops.SpaceRow]
         for row in rows
     ]
     connection.execute(
-        _insert(connection, schema.DESIGN_SPACE).on_conflict_do_nothing(index_elements=["sweep_id", "name"]),
+        insert_into(connection, schema.DESIGN_SPACE).on_conflict_do_nothing(
+            index_elements=["sweep_id", "name"]
+        ),
         values,
     )
 
@@ -96,7 +93,7 @@ def _add_trials(connection: Connection, sweep: int, rows: Sequence[ops.TrialRow]
         for row in rows
     ]
     connection.execute(
-        _insert(connection, schema.TRIAL).on_conflict_do_nothing(index_elements=["sweep_id", "number"]),
+        insert_into(connection, schema.TRIAL).on_conflict_do_nothing(index_elements=["sweep_id", "number"]),
         values,
     )
 
@@ -120,7 +117,7 @@ def _add_draws(connection: Connection, sweep: int, rows: Sequence[ops.DrawRow]) 
         }
         for row in rows
     ]
-    statement = _insert(connection, schema.DRAW)
+    statement = insert_into(connection, schema.DRAW)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["space_id", "draw"],
@@ -143,7 +140,7 @@ def _start_attempts(connection: Connection, sweep: int, rows: Sequence[ops.Attem
         for row in rows
     ]
     connection.execute(
-        _insert(connection, schema.ATTEMPT).on_conflict_do_nothing(
+        insert_into(connection, schema.ATTEMPT).on_conflict_do_nothing(
             index_elements=["sweep_id", "number", "n"]
         ),
         values,
@@ -227,7 +224,7 @@ def _upsert_values(connection: Connection, values: list[tuple[Any, ...]]) -> Non
 
     Where nearly all rows of the database go: SQLAlchemy's own handling of parameters would take half of the time.
     """
-    statement = _insert(connection, schema.METRIC_VALUE)
+    statement = insert_into(connection, schema.METRIC_VALUE)
     new, old = statement.excluded, schema.METRIC_VALUE.c
     statement = statement.on_conflict_do_update(
         index_elements=["sweep_id", "number", "metric_id", "step"],
@@ -268,7 +265,7 @@ def _metric_ids(connection: Connection, names: set[str]) -> dict[str, int]:
     if not missing:
         return known
     connection.execute(
-        _insert(connection, schema.METRIC).on_conflict_do_nothing(index_elements=["name"]),
+        insert_into(connection, schema.METRIC).on_conflict_do_nothing(index_elements=["name"]),
         [{"name": name} for name in missing],
     )
     return _known_metrics(connection)
@@ -390,6 +387,7 @@ _WRITERS = cast(
         ops.EndAttempts: _end_attempts,
         ops.SaveCheckpoints: _save_checkpoints,
         ops.RecordMetrics: _record_metrics,
+        ops.RecordArrays: record_arrays,
         ops.FinishTrials: _finish_trials,
         ops.AddEvents: _add_events,
         ops.SetSweepState: _set_sweep_state,

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from kdsearch.search import launch
+from kdsearch.search.cli.summary import print_summary, summary_of
 from kdsearch.search.config import parse_sweep
 from kdsearch.search.progress import Quiet
 from kdsearch.search.runner import Interrupted, RayOptions, RunnerError, ray_session
@@ -246,6 +247,123 @@ def test_a_killed_driver_loses_nothing_and_a_resume_goes_on_from_the_checkpoints
     assert all(attempt.checkpoint for attempt in first)
     epochs = record.curves[record.curves["metric"] == "val_error"].groupby("trial")["epoch"]
     assert all(sorted(found) == list(range(1, 31)) for _, found in epochs)
+
+
+ASHA = {"kind": "asha", "rungs": [2, 4]}
+
+
+def stopping(tmp_path, **changes):
+    """A sweep in packs of several members, of which a scheduler stops some."""
+    resolved = sweep_of({"kind": "random", "trials": 24}, epochs=6, diverge=[5]).resolved()
+    return parse_sweep({**resolved, "scheduler": ASHA, "run": {"pack": 6}, **changes}, "test")
+
+
+@pytest.mark.parametrize("every", [0, 2])
+def test_members_that_a_scheduler_stops_leave_their_pack_before_its_next_epoch(
+    ray_slots, tmp_path, clock, every
+):
+    reported, stops = [], set()
+
+    @contextlib.contextmanager
+    def watching(coordinator):
+        on_result = coordinator.on_result
+
+        def watched(job, reports, failure, saved):
+            assert failure is None
+            late = [report for report in reports if report.number in stops]
+            reported.extend(late)
+            stopped = on_result(job, reports, failure, saved)
+            stops.update(stopped)
+            return stopped
+
+        coordinator.on_result = watched
+        yield Quiet()
+
+    sweep = stopping(tmp_path, run={"pack": 6, "checkpoint_every": every})
+    start = launch.Launch(db=f"sqlite:///{tmp_path / 't.db'}", clock=clock)
+    launch.start(sweep, "sweep", start, watching)
+    assert reported == []  # no epoch was trained too much
+    with TrialDatabase.open(start.db, create=False, read_only=True) as database:
+        record = read_record(database, "s")
+        decided = [event.data for event in database.events("s", kinds=["scheduler"])]
+    trials = record.trials.set_index("number")
+    ended = {state: set(part.index) for state, part in trials.groupby("state")}
+    assert ended["stopped"] == stops == {found["trial"] for found in decided if found["stopped"]}
+    assert ended["diverged"] == {5}
+    assert len(stops) >= 4
+    assert len(ended["complete"]) == 23 - len(stops)
+    epochs = record.curves[record.curves["metric"] == "val_error"].groupby("trial")["epoch"].max()
+    assert {n: epochs[n] for n in stops} == {
+        found["trial"]: found["rung"] for found in decided if found["stopped"]
+    }
+    assert all(epochs[n] == 6 for n in ended["complete"])
+    folder = launch.files_folder(start.db) / "checkpoints" / "s"
+    assert list(folder.glob("*.pt")) == []
+
+
+def test_a_pack_whose_members_were_all_stopped_ends_and_the_next_one_runs(ray_slots, tmp_path, clock):
+    # a rung after every epoch; each pack is worse than all before it but for the first: eta 16 stops nearly all
+    sweep = stopping(
+        tmp_path, scheduler={"kind": "asha", "every": 1, "reduction_factor": 16}, run={"pack": 4}
+    )
+    record, _ = run(sweep, tmp_path, clock)
+    assert record.state == "complete"
+    states = record.trials["state"].value_counts()
+    assert states["stopped"] >= 15
+    assert states.sum() == 24
+    curves = record.curves[record.curves["metric"] == "val_error"]
+    assert len(curves) == record.trials["last_epoch"].sum() < 24 * 6
+
+
+def test_an_interrupted_sweep_with_a_scheduler_is_made_whole_without_judging_twice(
+    ray_slots, tmp_path, clock
+):
+    @contextlib.contextmanager
+    def cutting(coordinator):
+        class Cut(Quiet):
+            def tick(self):
+                if coordinator.tally.stopped >= 3 and not coordinator.interrupted:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        yield Cut()
+
+    sweep = stopping(tmp_path, run={"pack": 6, "checkpoint_every": 1})
+    start = launch.Launch(db=f"sqlite:///{tmp_path / 't.db'}", clock=clock)
+    with pytest.raises(Interrupted):
+        launch.start(sweep, "sweep", start, cutting)
+    with TrialDatabase.open(start.db, create=False, read_only=True) as database:
+        before = {t.number: t.ended for t in database.trials("s") if t.state == "stopped"}
+    launch.resume("s", start, quiet)
+    with TrialDatabase.open(start.db, create=False, read_only=True) as database:
+        after = {t.number: t.ended for t in database.trials("s") if t.state == "stopped"}
+        states = {str(t.state) for t in database.trials("s")}
+        judged = [(e.data["trial"], e.data["rung"]) for e in database.events("s", kinds=["scheduler"])]
+        record = read_record(database, "s")
+    assert len(before) >= 3
+    assert before.items() <= after.items()
+    assert states == {"complete", "stopped", "diverged"}
+    assert len(set(judged)) == len(judged)
+    at_two = [n for n, rung in judged if rung == 2]
+    assert sorted(at_two) == list(range(24))  # trial 5 diverged before, and counts there
+    assert len(record.curves[record.curves["metric"] == "val_error"]) == record.trials["last_epoch"].sum()
+
+
+def test_stopped_trials_are_no_sample_and_never_the_best(ray_slots, tmp_path, clock, capsys):
+    sweep = stopping(tmp_path)
+    record, _ = run(sweep, tmp_path, clock)
+    summary = summary_of("s", f"sqlite:///{tmp_path / 't.db'}", tmp_path / "out", 1.0)
+    trials = record.trials
+    stopped = trials[trials["state"] == "stopped"]
+    assert stopped["error"].notna().all()
+    assert sum(row["trials"] for row in summary["stopped"]) == summary["trials"]["stopped"] == len(stopped)
+    assert summary["lineage"][0]["auc"] is None
+    assert summary["lowest"]["error"] == trials[trials["state"] == "complete"]["error"].min()
+    assert not set(summary["best"]["trials"]) & set(stopped["number"])
+    assert "they are no sample of the space" in " ".join(
+        (tmp_path / "out" / "report.html").read_text().split()
+    )
+    print_summary(summary)
+    assert "Stopped by the scheduler: " in capsys.readouterr().out
 
 
 def checkpoints(path):

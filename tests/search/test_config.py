@@ -26,6 +26,16 @@ def changed(**sections):
 
 def test_every_preset_is_a_whole_sweep():
     assert set(presets.names()) == {
+        "bbm-ecg",
+        "bbm-ecg-cnn",
+        "bbm-ecg-deit",
+        "bbm-ecg-demo",
+        "bbm-ecg-transformer",
+        "bbm-ehr",
+        "bbm-ehr-deit",
+        "bbm-ehr-demo",
+        "bbm-ehr-rnn",
+        "bbm-ehr-transformer",
         "kd-cifar10",
         "kd-cifar10-reduced",
         "kd-digits",
@@ -42,8 +52,9 @@ def test_every_preset_is_a_whole_sweep():
     for name in presets.names():
         sweep = load_sweep(name)
         assert sweep.name == name
-        # the paper's three gates, or two and two models: 2^2 * 2^9; intervals are infinite
-        encodings = {"ktg-digits-learned": 2_048}.get(name, 78_732 if name.startswith("ktg") else None)
+        # the paper's three gates, or two and two models: 2^2 * 2^9; methods by blocks; intervals are infinite
+        known = {"ktg-digits-learned": 2_048, "bbm-ecg-demo": 4 * 3, "bbm-ehr-demo": 4 * 2}
+        encodings = known.get(name, 78_732 if name.startswith("ktg") else None)
         assert sweep.design_space().counts().encodings == encodings
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from kdsearch.search.trialdb import (
     AddSpaces,
     AddTrials,
+    ArrayRow,
     AttemptStart,
     MetricRow,
     RecordMetrics,
@@ -65,6 +66,9 @@ class Make:
         return MetricRow(
             number=number, attempt=attempt, step=step, values=values or {"1/val_error": 50.0 / step}
         )
+
+    def array(self, number: int, values, attempt: int = 1, step: int = 3, name: str = "cka") -> ArrayRow:
+        return ArrayRow.of(values, number=number, attempt=attempt, step=step, name=name)
 
     def result(
         self, number: int, attempt: int = 1, state: TrialState = TrialState.COMPLETE, **other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC
 
 import numpy as np
@@ -14,6 +15,7 @@ from kdsearch.search.trialdb import (
     AddEvents,
     AddSpaces,
     AddTrials,
+    ArrayRow,
     AttemptEnd,
     AttemptStart,
     CheckpointRow,
@@ -24,6 +26,7 @@ from kdsearch.search.trialdb import (
     Loss,
     MarkRunningLost,
     MetricRow,
+    RecordArrays,
     RecordMetrics,
     ResultRow,
     SaveCheckpoints,
@@ -32,7 +35,9 @@ from kdsearch.search.trialdb import (
     StartAttempts,
     StateChange,
     TrialRow,
+    arrays,
 )
+from kdsearch.search.trialdb.errors import RefusedRowsError
 from kdsearch.search.trialdb.operations import from_line, row_count, to_line
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
@@ -76,6 +81,15 @@ ROWS = {
         attempt=COUNTS,
         step=COUNTS,
         values=st.dictionaries(TEXT, st.floats(), max_size=4),
+    ),
+    RecordArrays: st.builds(
+        ArrayRow,
+        number=COUNTS,
+        attempt=COUNTS,
+        step=COUNTS,
+        name=st.text(st.characters(codec="utf-8"), min_size=1, max_size=8),
+        shape=st.lists(COUNTS, max_size=3).map(tuple),
+        data=st.binary(max_size=40),
     ),
     FinishTrials: st.builds(
         ResultRow,
@@ -141,6 +155,32 @@ def test_numpy_integers_become_plain_and_floats_are_no_integers(clock):
 def test_rows_are_counted_as_the_database_will_have_them(make):
     assert row_count(RecordMetrics("s", (make.epoch(0, 1, a=1, b=2), make.epoch(1, 1, a=1)))) == 3
     assert row_count(AddTrials("s", (make.trial(0), make.trial(1)))) == 2
+
+
+def test_arrays_weigh_more_than_their_number(make):
+    noise = np.random.default_rng(0).normal(size=(100, 100))
+    assert row_count(RecordArrays("s", (make.array(0, [1.0]), make.array(0, noise)))) > 300
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [1j], [object()], [np.datetime64("2026-01-01")]])
+def test_an_array_of_no_numbers_is_refused(make, values):
+    with pytest.raises(RefusedRowsError, match=r"the array .cka. holds .*, not numbers") as caught:
+        make.array(0, np.array(values))
+    assert caught.value.hint
+
+
+def test_an_array_at_the_limit_is_kept_and_a_larger_one_refused_with_its_size(make):
+    largest = np.zeros(arrays.LIMIT_BYTES // 4, dtype=np.float32)
+    assert make.array(0, largest).shape == largest.shape
+    with pytest.raises(RefusedRowsError, match=r"shape \(4194305,\) takes 16,777,220 bytes") as caught:
+        make.array(0, np.zeros(largest.size + 1, dtype=np.uint8))  # what counts is its size as float32
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201])
+def test_an_array_has_a_name_of_some_length(make, name):
+    with pytest.raises(ValueError, match="1 to 200"):
+        make.array(0, [1.0], name=name)
 
 
 @pytest.mark.parametrize(

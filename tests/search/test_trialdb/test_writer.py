@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from kdsearch.search.trialdb import AddTrials, FinishTrials, RecordMetrics, TrialDatabase, Writer, spool
+from kdsearch.search.trialdb import (
+    AddTrials,
+    FinishTrials,
+    RecordArrays,
+    RecordMetrics,
+    TrialDatabase,
+    Writer,
+    spool,
+)
 from kdsearch.search.trialdb.errors import (
     DatabaseFullError,
     DatabaseLockedError,
@@ -70,6 +78,7 @@ def operations(make, count: int = 30) -> list:
         found.extend(
             RecordMetrics("s", (make.epoch(number, step, x=float("nan"), y=step),)) for step in range(1, 4)
         )
+        found.append(RecordArrays("s", (make.array(number, [[number, float("nan")]]),)))
         found.append(FinishTrials("s", (make.result(number, error=float(number)),)))
     return found
 
@@ -251,7 +260,7 @@ def test_a_full_disk_is_bridged_by_a_spool_on_another_disk(database, make, tmp_p
     ) as writer:
         writer.submit(*operations(make, 30))
         writer.flush()
-        assert writer.status.spooled == 150
+        assert writer.status.spooled == 180
     event.listen(database.engine, "connect", lambda raw, _: raw.execute("PRAGMA max_page_count = 4294967294"))
     database.engine.dispose()
     Writer(database, "s", spool_folder=tmp_path / "other").close()

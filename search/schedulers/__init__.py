@@ -1,0 +1,21 @@
+"""Schedulers: which trials go on and which are stopped. ASHA with rungs as a list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdsearch.search.schedulers.asha import Asha
+from kdsearch.search.schedulers.scheduler import Scheduler
+
+if TYPE_CHECKING:  # sweep files are checked with the help of the scheduler's settings
+    from kdsearch.search.config import SweepFile
+
+__all__ = ["Scheduler", "make_scheduler"]
+
+
+def make_scheduler(sweep: SweepFile) -> Scheduler | None:
+    """Build the scheduler that a sweep file asks for; None where every trial is trained to its end."""
+    rungs = sweep.rungs()
+    if sweep.scheduler is None or not rungs:
+        return None
+    return Scheduler(Asha(rungs, sweep.scheduler.reduction_factor))
