@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +13,9 @@ import pytest
 os.environ["RAY_AUTH_MODE"] = "disabled"
 # One thread for small tensors: more of them than idle cores make torch slower, not faster. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Prepared records of this run alone, gone at its end; Ray's workers are told by the same variable.
+_CACHE = tempfile.TemporaryDirectory(prefix="kdsearch-cache-")
+os.environ["KDSEARCH_CACHE"] = _CACHE.name
 
 
 @pytest.fixture(scope="session")

@@ -289,7 +289,12 @@ def test_a_digest_is_remembered_once_files_have_settled(
     def later() -> int:
         return time.time_ns() + LATER_NS
 
-    first = Content.of(files, store)  # young files: a change in the same tick of the clock would not show
+    def at_once() -> int:
+        return files.records[0].stat().st_ctime_ns
+
+    first = Content.of(
+        files, store, now_ns=at_once
+    )  # another change in this tick of the clock would not show
     assert Content.of(files, store, now_ns=later).digest == first.digest
     assert len(taken) == 2
     assert Content.of(files, store, now_ns=later).digest == Content.of(files, store).digest == first.digest
