@@ -1,13 +1,8 @@
 """One trial as it trains: a network, the maps of block-by-block matching, Adam, and where a metaparameter stands.
 
-The loss of every method is linear in the weight that balances it: L = base + weight * direction, with
-
-    teacher, transformer  base = L_CLS, no direction
-    BBM                   base = L_CLS, direction = L_BBM, weight = lambda
-    DeiT                  base = L_distillation, direction = L_class - L_distillation, weight = ratio
-
-so that the gradient's derivative by the weight is the direction's gradient, and equation 3 of the metaparameter paper
-is exact through the step of Adam: dL_val(w')/dweight = grad L_val(w') . dw'/dweight.
+The loss is L = base + weight * direction (`terms`), so that the gradient's derivative by the weight is the direction's
+gradient, and equation 3 of the metaparameter paper is exact through the step of Adam:
+dL_val(w')/dweight = grad L_val(w') . dw'/dweight.
 
 All randomness is keyed by the trial's seed, a name and the epoch: an epoch is the same whether the trial was
 interrupted before it or not.
@@ -26,20 +21,19 @@ import torch
 from torch import Tensor
 
 from kdsearch.spaces.errors import UsageError
-from kdsearch.trainables.bbm.losses import classification_loss, deit_terms
-from kdsearch.trainables.bbm.matching import Maps, block_features, matching_loss
+from kdsearch.trainables.bbm.losses import classification_loss
 from kdsearch.trainables.bbm.optimising import Adam
 from kdsearch.trainables.bbm.parts import Indices, Records
 from kdsearch.trainables.bbm.schedule import rate
 from kdsearch.trainables.bbm.settings import BbmSettings, Method
 from kdsearch.trainables.bbm.tensors import TensorBatch, tensor_batch
+from kdsearch.trainables.bbm.terms import Objective, pieces
 from kdsearch.trainables.metaparameters.path import MetaPath, PathState
 from kdsearch.trainables.metaparameters.settings import OptimiserSettings
 from kdsearch.trainables.protocol import Member
 from kdsearch.trainables.records import Part
 from kdsearch.trainables.records.prepared_batches import epoch_batches
 from kdsearch.trainables.seeds import derive_seed
-from kdsearch.trainables.series.blocks import Blocks
 from kdsearch.trainables.series.build import build_network
 from kdsearch.trainables.series.networks import SeriesNetwork
 from kdsearch.trainables.signals.rand_augment import RandAugment
@@ -58,9 +52,27 @@ class EpochSums:
 
 
 @dataclass(frozen=True)
-class _Terms:
-    base: Tensor
-    direction: Tensor | None = None
+class _Step:
+    """What one iteration came to."""
+
+    loss: float
+    direction: float
+    judged: bool
+
+
+class _Sum:
+    """Gradients added up over the pieces of a batch."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+
+    def add(self, gradients: list[Tensor]) -> None:
+        """Take in a piece's."""
+        if not self.tensors:
+            self.tensors = gradients
+            return
+        for total, gradient in zip(self.tensors, gradients, strict=True):
+            total.add_(gradient)
 
 
 class Learner:
@@ -79,11 +91,9 @@ class Learner:
     ) -> None:
         self.member, self.settings = member, settings
         self.trial = settings.trial(member.configuration)
-        self._records, self._teacher, self._device = records, teacher, device
+        self._records, self._device = records, device
         self.epoch = 0  # epochs done
         method, data = self.trial.method, settings.data
-        if method.taught and teacher is None:
-            raise UsageError(f"trial {member.number}: the method {method} got no teacher")
         self.network = build_network(
             self.trial.network,
             inputs=data.inputs,
@@ -93,11 +103,10 @@ class Learner:
             distillation=method is Method.DEIT,
             generator=self._generator("network"),
         ).to(device)
-        self.maps: Maps | None = None
-        if method is Method.BBM and teacher is not None:
-            self._student = Blocks(self.network, self.trial.blocks)
-            self._taught_by = Blocks(teacher, self.trial.blocks)
-            self.maps = Maps(self._student, self._taught_by, generator=self._generator("maps")).to(device)
+        if method.taught and teacher is None:
+            raise UsageError(f"trial {member.number}: the method {method} got no teacher")
+        self.objective = Objective(self.trial, self.network, teacher, self._generator("maps"))
+        self.maps = None if self.objective.maps is None else self.objective.maps.to(device)
         self._parameters = [*self.network.parameters(), *(self.maps.parameters() if self.maps else ())]
         self.adam = Adam(self._parameters, weight_decay=self.trial.training.weight_decay)
         self.path = self._start(member.plan.get("optimiser"))
@@ -121,23 +130,24 @@ class Learner:
 
     def train_epoch(self) -> EpochSums:
         """Train one epoch."""
-        losses, matching, judged = 0.0, 0.0, 0
+        losses = directions = 0.0
+        judged = 0
         batches = self._batches(Part.TRAINING, "order")
         judges = self._judges(len(batches))
         self.network.train()
         with self._dropout():
             for iteration, batch in enumerate(self._augmented(batches)):
-                terms = self._terms(batch)
                 done = self.epoch * len(batches) + iteration
-                loss, wanted = self._step(terms, self._rate(done, len(batches)), judges)
-                losses += loss
-                judged += wanted
-                if self.maps is not None and terms.direction is not None:
-                    matching += float(terms.direction.detach())
+                step = self._step(batch, self._rate(done, len(batches)), judges)
+                losses, directions, judged = (
+                    losses + step.loss,
+                    directions + step.direction,
+                    judged + step.judged,
+                )
         self.epoch += 1
         return EpochSums(
             loss=losses / len(batches),
-            matching=matching / len(batches) if self.maps is not None else None,
+            matching=directions / len(batches) if self.maps is not None else None,
             iterations=len(batches),
             judged=judged,
         )
@@ -163,60 +173,45 @@ class Learner:
 
     # One step
 
-    def _terms(self, batch: TensorBatch) -> _Terms:
-        if self.maps is not None:
-            features = block_features(self._student, batch.values, batch.real)
-            logits = self.network.finish(features[-1], batch.real)
-            matched = matching_loss(
-                self._student,
-                self._taught_by,
-                self.maps,
-                batch.values,
-                batch.real,
-                student_features=features,
-            )
-            return _Terms(classification_loss(logits, batch.labels, batch.real), matched.total)
-        if self.trial.method is Method.DEIT and self._teacher is not None:
-            encoded = self.network.encode(batch.values, batch.real)
-            by_class, by_distillation = self.network.finish_both(encoded, batch.real)
-            with torch.no_grad():
-                answers = self._teacher(batch.values, batch.real)
-            own, taught = deit_terms(by_class, by_distillation, batch.labels, answers, batch.real)
-            return _Terms(taught, own - taught)
-        return _Terms(classification_loss(self.network(batch.values, batch.real), batch.labels, batch.real))
-
-    def _step(self, terms: _Terms, rate: float, judges: Iterator[TensorBatch]) -> tuple[float, bool]:
-        """Move weights and, where it follows its gradient, the weight of the loss; return the loss."""
-        if terms.direction is None:
-            self.adam.step(self._gradients(terms.base), rate)
-            return float(terms.base.detach()), False
+    def _step(self, batch: TensorBatch, rate: float, judges: Iterator[TensorBatch]) -> _Step:
+        """Move weights and, where it follows its gradient, the weight of the loss."""
         weight = self._weight()
-        loss = terms.base + weight * terms.direction
         wanted = self.path is not None and self.path.wants()[0]
+        loss = moved = 0.0
+        gradients, direction = _Sum(), _Sum()
+        for piece in pieces(batch):
+            terms = self.objective.terms(piece)
+            total = terms.base
+            if terms.direction is not None:
+                total = terms.base + weight * terms.direction
+                moved += float(terms.direction.detach())
+                if wanted:
+                    direction.add(self._gradients(terms.direction, retain=True))
+            gradients.add(self._gradients(total))
+            loss += float(total.detach())
         if not wanted:
-            self.adam.step(self._gradients(loss), rate)
+            self.adam.step(gradients.tensors, rate)
             if self.path is not None:
                 self.path.advance()
-            return float(loss.detach()), False
-        direction = self._gradients(terms.direction, retain=True)
-        gradients = [
-            base + weight * moved for base, moved in zip(self._gradients(terms.base), direction, strict=True)
-        ]
-        slopes = self.adam.step_with_derivative(gradients, direction, rate)
+            return _Step(loss, moved, judged=False)
+        slopes = self.adam.step_with_derivative(gradients.tensors, direction.tensors, rate)
         self._advance(slopes, next(judges))
-        return float(loss.detach()), True
+        return _Step(loss, moved, judged=True)
 
     def _advance(self, slopes: Sequence[Tensor], judge: TensorBatch) -> None:
         """Equation 3: the validation loss at the new weights, differentiated through the step that led there."""
         if self.path is None:
             raise AssertionError
         self.network.eval()
-        loss = classification_loss(self.network(judge.values, judge.real), judge.labels, judge.real)
-        gradients = self._gradients(loss)
+        validation = _Sum()
+        for piece in pieces(judge):
+            part = piece.batch
+            loss = classification_loss(self.network(part.values, part.real), part.labels, part.real)
+            validation.add(self._gradients(piece.hours * loss))
         self.network.train()
         products = [
             (gradient * slope).sum(dtype=torch.float64)
-            for gradient, slope in zip(gradients, slopes, strict=True)
+            for gradient, slope in zip(validation.tensors, slopes, strict=True)
         ]
         self.path.advance(torch.stack(products).sum().cpu().reshape(1, 1))
 
