@@ -25,7 +25,7 @@ from kdsearch.analysis.results import SpaceResult, SweepResult
 from kdsearch.analysis.tables import curves_whole
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MESSAGES = 12  # messages of diverged and failed trials that the page shows
+MESSAGES = 12  # messages of diverged and failed trials that the page shows
 _STATES = ("complete", "diverged", "failed", "stopped", "running", "waiting", "lost")
 _FIRST_GROUP = "label->target"  # Table IV of the paper
 
@@ -70,6 +70,32 @@ def render(
         _view(result, drawn, f"s{i}-" if len(results) > 1 else "")
         for i, (result, drawn) in enumerate(zip(results, figures, strict=True), start=1)
     ]
+    environment = page_environment()
+    environment.globals.update(
+        figure=inlined,
+        scale=_scale,
+        first_group=_first_group,
+        reached=story.reached,
+        told_apart=story.told_apart,
+        drawn_conditions=story.drawn_conditions,
+        ended=story.ended,
+    )
+    return environment.get_template("report.html.j2").render(
+        views=views,
+        title=_title(results),
+        comparison=comparison,
+        comparisons=_comparisons(results),
+        compared=story.compared(list(results)),
+        matrix=method_matrix(results),
+        estimating=any(not result.compares for result in results),
+        comparing=any(result.compares for result in results),
+        moving=any(result.trajectories for result in results),
+        curves_whole=curves_whole(results),
+    )
+
+
+def page_environment() -> Environment:
+    """The templates, with the filters that turn numbers into words."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -95,31 +121,11 @@ def render(
         environment.filters[name] = getattr(wording, name)
     environment.filters["number"] = _number
     environment.filters["time"] = _time
-    environment.globals.update(
-        figure=_figure,
-        scale=_scale,
-        first_group=_first_group,
-        reached=story.reached,
-        told_apart=story.told_apart,
-        drawn_conditions=story.drawn_conditions,
-        ended=story.ended,
-    )
-    return environment.get_template("report.html.j2").render(
-        views=views,
-        title=_title(results),
-        comparison=comparison,
-        comparisons=_comparisons(results),
-        compared=story.compared(list(results)),
-        matrix=method_matrix(results),
-        estimating=any(not result.compares for result in results),
-        comparing=any(result.compares for result in results),
-        moving=any(result.trajectories for result in results),
-        curves_whole=curves_whole(results),
-    )
+    return environment
 
 
 def _view(result: SweepResult, figures: Mapping[str, Drawing], key: str) -> SweepView:
-    messages = _messages(result)
+    told = messages(result)
     return SweepView(
         key=key,
         result=result,
@@ -128,11 +134,9 @@ def _view(result: SweepResult, figures: Mapping[str, Drawing], key: str) -> Swee
         chapters=tuple((space, story.chapter(result, space)) for space in result.spaces),
         overview=_overview(result),
         states=_states(result),
-        messages=messages[:_MESSAGES],
-        more_messages=max(0, len(messages) - _MESSAGES),
-        settings=yaml.safe_dump(
-            _plain(result.record.settings), sort_keys=False, allow_unicode=True, width=100
-        ),
+        messages=told[:MESSAGES],
+        more_messages=max(0, len(told) - MESSAGES),
+        settings=settings_text(result.record.settings),
         things=story.thing(result),
         thing=story.thing(result, 1),
         parameters=tuple(name for name in result.parameters if result.searched[name].notna().any()),
@@ -165,7 +169,8 @@ def _time(seconds: float | None) -> Markup:
     return Markup('<data value="{}">{}</data>').format(repr(float(seconds)), wording.short_time(seconds))
 
 
-def _figure(drawing: Drawing, label_id: str) -> Markup:
+def inlined(drawing: Drawing, label_id: str) -> Markup:
+    """A figure as a piece of the page, named by the element `label_id`."""
     return Markup(inline_svg(drawing, label_id))  # noqa: S704 - matplotlib escapes text, the rest is made here
 
 
@@ -212,7 +217,7 @@ def _states(result: SweepResult) -> tuple[tuple[str, int, int], ...]:
     return tuple(row for row in rows if row[1] or row[2] or row[0] in (COMPLETE, *UNLUCKY))
 
 
-def _messages(result: SweepResult) -> tuple[tuple[str, str, list[int]], ...]:
+def messages(result: SweepResult) -> tuple[tuple[str, str, list[int]], ...]:
     """Why trials diverged or failed, equal reasons together."""
     unlucky = result.trials[result.trials["state"].isin(UNLUCKY)]
     found: dict[tuple[str, str], list[int]] = {}
@@ -251,6 +256,12 @@ def _against(
         tau=base.record.tau,
         alpha=base.record.alpha,
     )
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """A sweep's settings as YAML."""
+    text: str = yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True, width=100)
+    return text
 
 
 def _plain(value: Any) -> Any:

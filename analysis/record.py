@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+
+RUNG_COLUMNS = ("trial", "rung", "value", "cutoff", "stopped")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,10 @@ class SweepRecord:
     curves: long form, `trial` (number), `node` (int), `metric` (train_loss, val_loss, val_error; test_loss,
         test_error where a trial evaluates), `epoch`, `value`; trial-level metrics (seconds, images_per_s, the costs,
         `meta.<name>` of each differentiable metaparameter) have node 0.
+    arrays: by (trial, name) what a trial measured beside its metrics, such as the similarity of layers.
+    rungs: what a scheduler decided, in its order, columns `trial` (number), `rung` (epoch), `value` (error in per
+        cent, NaN if it was not finite), `cutoff` (the highest error that went on; NaN: nothing to compare with),
+        `stopped` (bool).
     """
 
     name: str
@@ -84,3 +92,5 @@ class SweepRecord:
     draws: pd.DataFrame
     curves: pd.DataFrame
     notes: tuple[str, ...] = field(default=())  # things a reader must know (interrupted, budget spent, ...)
+    arrays: Mapping[tuple[int, str], npt.NDArray[np.float32]] = field(default_factory=dict)
+    rungs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(RUNG_COLUMNS)))

@@ -15,6 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdsearch.analysis.bbm_figures import bbm_drawings
+from kdsearch.analysis.bbm_page import render_bbm
+from kdsearch.analysis.bbm_scores import BBM
+from kdsearch.analysis.bbm_study import analyse_bbm
+from kdsearch.analysis.bbm_tables import bbm_tables, layer_arrays, story_json
 from kdsearch.analysis.figure_style import Drawing
 from kdsearch.analysis.figures import comparison_drawing, slug, sweep_drawings
 from kdsearch.analysis.page import render
@@ -33,6 +38,7 @@ class ReportFiles:
     tables: tuple[Path, ...]  # every CSV file: trials.csv, curves.csv, ...
     lineage: Path
     figures: tuple[Path, ...]  # figures/*.svg and figures/*.png
+    others: tuple[Path, ...] = ()  # of block-by-block matching: bbm.json, arrays.npz
 
 
 class ReportError(UsageError):
@@ -46,7 +52,8 @@ def write_report(records: Sequence[SweepRecord], out: Path) -> ReportFiles:
     are complete; other files in the folder stay.
 
     Raises:
-        ReportError: no records, two records of one name, or `out` is a file or cannot be written to.
+        ReportError: no records, two records of one name, block-by-block matching and others together, or `out` is a
+            file or cannot be written to.
         KdsearchError: the disk is full; nothing of the new report is left behind.
 
     """
@@ -66,11 +73,21 @@ def write_report(records: Sequence[SweepRecord], out: Path) -> ReportFiles:
         tables=tuple(out / name for name in contents if name.endswith(".csv")),
         lineage=out / "lineage.json",
         figures=tuple(out / name for name in contents if name.startswith("figures/")),
+        others=tuple(out / name for name in contents if name in {"bbm.json", "arrays.npz"}),
     )
 
 
 def _contents(records: Sequence[SweepRecord]) -> dict[str, bytes]:
     """Every file of the report by its name relative to the folder."""
+    matched = [record.trainable == BBM for record in records]
+    if any(matched):
+        if not all(matched):
+            raise ReportError(
+                "sweeps of block-by-block matching and others have nothing in common that a report could compare",
+                f"Report them apart: {', '.join(r.name for r, bbm in zip(records, matched, strict=True) if bbm)} "
+                "in one folder, the others in another.",
+            )
+        return _bbm_contents(records)
     results = [analyse(record) for record in records]
     prefixes = _prefixes([record.name for record in records])
     figures = [sweep_drawings(result, prefix) for result, prefix in zip(results, prefixes, strict=True)]
@@ -81,6 +98,21 @@ def _contents(records: Sequence[SweepRecord]) -> dict[str, bytes]:
     for drawing in _all(figures, comparison):
         contents[f"figures/{drawing.stem}.svg"] = drawing.svg.encode()
         contents[f"figures/{drawing.stem}.png"] = drawing.png
+    return contents
+
+
+def _bbm_contents(records: Sequence[SweepRecord]) -> dict[str, bytes]:
+    """The same for sweeps of block-by-block matching."""
+    report = analyse_bbm(records)
+    figures = bbm_drawings(report)
+    contents = {table.name: table.to_csv().encode() for table in bbm_tables(report)}
+    contents |= {"lineage.json": lineage([sweep.result for sweep in report.sweeps]).encode()}
+    contents["bbm.json"] = story_json(report).encode()
+    if arrays := layer_arrays(report):
+        contents["arrays.npz"] = arrays
+    contents["report.html"] = render_bbm(report, figures, tuple(contents)).encode()
+    for stem, drawing in figures.items():
+        contents |= {f"figures/{stem}.svg": drawing.svg.encode(), f"figures/{stem}.png": drawing.png}
     return contents
 
 

@@ -119,6 +119,6 @@ def test_the_report_of_a_sweep(url, tmp_path, capsys):
         {"epoch": 1, "reached": 1, "stopped": 1, "best": 95.0, "cutoff": 90.0}
     ]
     assert found["searches"][0]["best"][0]["parameters"] == {
-        "parameter:method": "bbm",
+        "method": "bbm",
         "learning_rate": 0.002,
     }

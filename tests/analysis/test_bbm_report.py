@@ -1,0 +1,382 @@
+"""Block-by-block matching: page, words, figures and files."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic_bbm
+import synthetic_methods
+
+from kdsearch.analysis import bbm_story as story
+from kdsearch.analysis.bbm_page import render_bbm
+from kdsearch.analysis.bbm_plots import colours, side_by_side
+from kdsearch.analysis.bbm_plots_layers import shown_blocks
+from kdsearch.analysis.bbm_scores import GIVEN
+from kdsearch.analysis.bbm_study import Study, analyse_bbm
+from kdsearch.analysis.bbm_tables import bbm_tables, story_json
+from kdsearch.analysis.bbm_wording import method, score, signed_score
+from kdsearch.analysis.record import SweepRecord
+from kdsearch.analysis.report import ReportError, ReportFiles, write_report
+
+MADE_UP = "No records were found: a made-up sample stands in for them."
+
+
+def study_of(**given) -> Study:
+    return analyse_bbm([synthetic_bbm.study(**given)]).studies[0]
+
+
+def spoken(text: str) -> str:
+    """Text without tags, styles and figures, blanks collapsed."""
+    told = re.sub(r"<(style|svg).*?</\1>", "", str(text), flags=re.DOTALL)
+    told = re.sub(r"</t[hd]>|<br>", " ", told)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", told)).split())
+
+
+def told(*records: SweepRecord) -> str:
+    """The page without its figures."""
+    return spoken(render_bbm(analyse_bbm(records), {}, ()))
+
+
+def rows(files: ReportFiles, name: str) -> list[dict[str, str]]:
+    with (files.folder / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def record() -> SweepRecord:
+    return synthetic_bbm.study(
+        methods=(*synthetic_bbm.METHODS, "bbm 1"),
+        blocks={"bbm 1": 1},
+        endings={("deit", 1): "diverged", ("teacher", 2): "failed"},
+        searched=12,
+        epochs=8,
+    )
+
+
+@pytest.fixture(scope="module")
+def files(record, tmp_path_factory) -> ReportFiles:
+    return write_report([record], tmp_path_factory.mktemp("report") / "out")
+
+
+@pytest.fixture(scope="module")
+def page(files) -> str:
+    return files.page.read_text(encoding="utf-8")
+
+
+def test_files_of_a_report(files):
+    assert {path.name for path in files.tables} == {
+        *("trials.csv", "curves.csv", "runs.csv", "methods.csv", "differences.csv", "blocks.csv", "cka.csv"),
+        *("attention_distance.csv", "validation_by_epoch.csv", "rungs.csv"),
+    }
+    assert {path.stem for path in files.figures} == {
+        *("scores", "cka", "cka-elsewhere", "attention", "attention-elsewhere", "attention-distance"),
+        *("validation", "search"),
+    }
+    assert {path.name for path in files.others} == {"bbm.json", "arrays.npz"}
+    assert all(path.exists() for path in (files.lineage, *files.others, *files.figures))
+
+
+def test_page_is_one_file_without_scripts_and_with_unique_identifiers(page):
+    assert "<script" not in page
+    assert not re.search(r'(src|href)="(?!#|data:image/png)', page)
+    identifiers = re.findall(r'\bid="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))
+    for target in re.findall(r'href="#([^"]+)"|aria-labelledby="([^"]+)"|url\(#([^)]+)\)', page):
+        assert "".join(target) in identifiers
+
+
+def test_page_shows_the_numbers_of_the_tables(files, page):
+    shown = dict(re.findall(r'<data value="([^"]+)">([^<]+)</data>', page))
+    for name in ("methods.csv", "blocks.csv"):
+        for row in rows(files, name):
+            if row["score"].startswith("test_") or row["score"] == "val_objective":
+                assert shown[row["mean"]] == f"{float(row['mean']):.3f}"
+    for row in rows(files, "differences.csv"):
+        if row["table"] == "methods" and row["score"] == "test_challenge":
+            assert signed_score(float(row["difference"])) in page
+    for row in rows(files, "attention_distance.csv"):
+        assert shown[row["mean"]] == f"{float(row['mean']):.2f}"
+
+
+def test_means_follow_from_the_runs(files):
+    runs = rows(files, "runs.csv")
+    for row in rows(files, "methods.csv"):
+        own = [
+            float(run[row["score"]])
+            for run in runs
+            if run["method"] == row["method"] and run["state"] == "complete" and run[row["score"]]
+        ]
+        assert int(row["n"]) == len(own)
+        assert float(row["mean"]) == pytest.approx(np.mean(own))
+        if row["spread"]:
+            assert float(row["spread"]) == pytest.approx(np.std(own, ddof=1))
+
+
+def test_runs_without_a_score_are_in_the_files_and_named_on_the_page(files, page):
+    assert {(row["method"], row["run"], row["state"]) for row in rows(files, "runs.csv")} >= {
+        ("deit", "1", "diverged"),
+        ("teacher", "2", "failed"),
+    }
+    text = spoken(page)
+    assert "Not every run has a score (teacher: 1 failed; DeiT: 1 diverged)." in text
+    assert "out of <memory>" in text
+    assert "1 left out" in text
+
+
+def test_layers_are_kept_in_full(files, record):
+    with np.load(io.BytesIO((files.folder / "arrays.npz").read_bytes())) as arrays:
+        numbers = record.trials.loc[record.trials["method"] == "bbm", "number"]
+        mean = np.mean([record.arrays[number, "attention"] for number in numbers], axis=0)
+        np.testing.assert_allclose(arrays["PhysioNet 2019/attention/bbm"], mean, rtol=1e-5)
+    cka = [row for row in rows(files, "cka.csv") if (row["method"], row["of"]) == ("bbm", "test")]
+    assert [(row["block"], row["teacher_block"]) for row in cka] == [
+        (str(i), str(j)) for i in (1, 2, 3) for j in (1, 2, 3)
+    ]
+
+
+def test_story_is_json_with_the_words_of_the_page(files, page):
+    found = json.loads((files.folder / "bbm.json").read_text(encoding="utf-8"))
+    (study,) = found["studies"]
+    assert study["words"]["headline"] in spoken(page)
+    assert study["words"]["too_few"] in spoken(page)
+    assert [row["method"] for row in study["methods"]][:2] == ["transformer", "teacher"]
+    assert found["searches"][0]["best"][0]["number"] in range(13)
+
+
+def test_a_report_is_made_alike_every_time(files, record, tmp_path):
+    again = write_report([record], tmp_path)
+    for path in (files.page, *files.tables, *files.others):
+        assert (again.folder / path.name).read_bytes() == path.read_bytes()
+
+
+# Words
+
+
+def test_headline_tells_the_highest_and_what_bbm_gained():
+    study = study_of(seeds=3)
+    text = spoken(story.headline(study))
+    assert text.startswith(
+        "On the test part of PhysioNet 2019, the highest mean P-19 is that of teacher: 0.65"
+    )
+    bbm = next(one for one in study.differences if (one.method, one.reference) == ("bbm", "transformer"))
+    assert (
+        f"BBM lies {score(bbm.paired.mean)} above the transformer from scratch (95 % interval "
+        f"[{score(bbm.paired.low)}, {score(bbm.paired.high)}], p = 0.250, 1.000 after Holm), which is not decided."
+    ) in text
+    assert "BBM lies 0.04" in text
+    assert "below the teacher" in text
+    assert re.search(
+        r"Of the 0\.09\d between transformer and teacher, DeiT makes up \d+ % and BBM makes up 5\d %", text
+    )
+
+
+def test_headline_says_when_bbm_loses():
+    text = spoken(story.headline(study_of(gains={"bbm": -0.1})))
+    assert re.search(r"BBM lies 0\.04\d below the transformer from scratch", text)
+    assert re.search(r"BBM makes up −\d+ %", text)
+
+
+def test_headline_says_when_there_is_nothing_to_gain():
+    text = spoken(story.headline(study_of(gains={"teacher": -0.2})))
+    assert "The teacher does not lie above the transformer from scratch" in text
+    assert "no inductive bias to gain from" in text
+    assert "makes up" not in text
+
+
+def test_enough_runs_decide():
+    study = study_of(seeds=8, arrays=False)
+    assert story.too_few(study) == ""
+    assert "not decided" not in story.headline(study)
+
+
+def test_one_seed_is_told_that_it_shows_no_spread():
+    words = "One run of each method does not tell how much runs differ: no difference can be decided."
+    assert story.too_few(study_of(seeds=1, arrays=False)) == words
+
+
+@pytest.mark.parametrize(("seeds", "least", "corrected"), [(3, "0.250", "1.000"), (7, "0.016", "0.078")])
+def test_few_seeds_are_told_what_they_cannot_show(seeds, least, corrected):
+    assert story.too_few(study_of(seeds=seeds, arrays=False)) == (
+        f"With {seeds} runs of each method no p can be below {least} (2/2^{seeds}), and {corrected} after Holm for 5 "
+        "comparisons: no difference can be decided at 0.05 yet, even where an interval excludes 0. With 8 runs each it "
+        "could."
+    )
+
+
+def test_claims_of_likeness_follow_the_numbers(monkeypatch):
+    study = study_of()
+    assert "BBM's outputs are more like the teacher's" in story.similarity_words(study)
+    assert "BBM's layers are more like the teacher's" in story.layer_words(study.cka, "the test part")
+    assert "BBM's attention is more local" in story.attention_words(study)
+    monkeypatch.setattr(synthetic_bbm, "LIKENESS", synthetic_bbm.LIKENESS | {"bbm": 0.3})
+    monkeypatch.setattr(synthetic_bbm, "LOCALITY", synthetic_bbm.LOCALITY | {"bbm": 0.0})
+    study = study_of()
+    assert "BBM's outputs are less like the teacher's" in story.similarity_words(study)
+    assert "BBM's layers are less like the teacher's" in story.layer_words(study.cka, "the test part")
+    assert "BBM's attention is less local" in story.attention_words(study)
+    monkeypatch.setattr(synthetic_bbm, "LIKENESS", synthetic_bbm.LIKENESS | {"bbm": 0.44})
+    monkeypatch.setattr(synthetic_bbm, "LOCALITY", synthetic_bbm.LOCALITY | {"bbm": 0.15})
+    study = study_of()
+    assert "about as much like the teacher's" in story.similarity_words(study)
+    assert "about as local" in story.attention_words(study)
+
+
+def test_distances_of_signals_are_in_seconds_too():
+    text = spoken(
+        story.attention_words(study_of(data="physionet2021", methods=("transformer", "bbm"), seeds=1))
+    )
+    assert re.search(r"BBM 4\.\d patches \(0\.4\d s\)", text)
+    assert "Attention that is equal everywhere would reach 13.3 patches (1.33 s)." in text
+
+
+def test_more_blocks_need_not_be_better():
+    given = {"methods": ("bbm", "bbm 1"), "blocks": {"bbm 1": 1}, "arrays": False}
+    assert "P-19 rises with the number of blocks" in story.blocks_words(study_of(gains={"bbm": 0.1}, **given))
+    text = story.blocks_words(study_of(gains={"bbm 1": 0.1}, **given))
+    assert text.startswith("P-19 falls with the number of blocks: 0.7")
+    assert "3 blocks less 1 block: −0." in text
+
+
+# Pages that lack something
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"methods": ("bbm",), "seeds": 1, "given": False}, "BBM reaches a mean P-19 of 0.6"),
+        ({"methods": ("transformer", "bbm"), "given": False}, "above the transformer from scratch"),
+        ({"methods": ("teacher",), "given": False}, "teacher reaches a mean P-19"),
+        ({"methods": (), "seeds": 1}, "No run has a score on the test part of PhysioNet 2019 yet."),
+        ({"arrays": False}, "How far it reaches"),
+        ({"similarity": False, "arrays": False}, "What the methods reached"),
+        ({"elsewhere": False}, "r2 of students and teacher: on the test part, BBM"),
+        ({"endings": {(m, r): "failed" for m in synthetic_bbm.METHODS for r in range(3)}}, "3 failed"),
+        (
+            {"endings": {("bbm", r): "running" for r in range(3)}},
+            "Not every run has a score (BBM: 3 running)",
+        ),
+        ({"lost": {("bbm", 1): ["test_f1", "r2"]}}, "Missing or not a number: BBM: F1 of 1 run."),
+        (
+            {"lost": {("bbm", 1): ["test_challenge", "test_f1", "test_auroc", "test_auprc"]}},
+            "BBM: all scores of 1 run",
+        ),
+        ({"methods": ("bbm", "bbm <b>")}, "BBM <b>"),
+        ({"epochs": 1}, "What the methods reached"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else ",".join(value),
+)
+def test_a_page_that_lacks_something_says_so(given, words):
+    record = synthetic_bbm.study(**given)
+    assert words in told(record)
+    report = analyse_bbm([record])
+    json.loads(story_json(report))
+    assert all(len(row) == len(table.columns) for table in bbm_tables(report) for row in table.rows)
+
+
+def test_figures_of_what_there_is(tmp_path):
+    record = synthetic_bbm.study(methods=("bbm",), seeds=1, epochs=1, given=False)
+    files = write_report([record], tmp_path)
+    assert [path.name for path in files.figures] == ["scores.svg", "scores.png"]
+    assert not (tmp_path / "arrays.npz").exists()
+
+
+def test_a_search_alone_has_its_page():
+    text = told(synthetic_bbm.search(trials=12))
+    assert "Of 12 trials of a search on validation, the best is trial" in text
+    assert "Where trials were stopped" in text
+    assert "What the methods reached" not in text
+    assert "must be seen with new seeds" in text
+
+
+def test_a_search_of_which_nothing_ended_has_its_page():
+    record = synthetic_bbm.search(trials=6)
+    text = told(replace(record, trials=record.trials.assign(state="stopped")))
+    assert "none was trained to its end with a finite error" in text
+
+
+def test_a_made_up_sample_is_said_in_the_title():
+    record = synthetic_bbm.study(methods=("bbm",), seeds=1, given=False, notes=(MADE_UP,))
+    page = render_bbm(analyse_bbm([record]), {}, ())
+    assert "<title>bbm-made-up (made-up sample)</title>" in page
+    assert MADE_UP in spoken(page)
+    other = synthetic_bbm.study(name="real", methods=("bbm",), seeds=1, given=False)
+    both = render_bbm(analyse_bbm([record, other]), {}, ())
+    assert "<title>Sweeps bbm-made-up (made-up sample) and real</title>" in both
+    assert "made-up sample" not in render_bbm(analyse_bbm([other]), {}, ())
+
+
+def test_a_title_of_the_settings_is_used():
+    record = synthetic_bbm.study(methods=("bbm",), seeds=1, given=False)
+    titled = replace(record, settings={**record.settings, "title": "Sepsis & more"})
+    assert "<h1>Sepsis &amp; more</h1>" in render_bbm(analyse_bbm([titled]), {}, ())
+
+
+def test_several_sweeps_have_one_page(tmp_path):
+    records = [
+        synthetic_bbm.study(name="ehr", methods=("transformer", "bbm"), seeds=2, arrays=False),
+        synthetic_bbm.study(name="ecg", data="physionet2021", methods=("bbm",), seeds=2, arrays=False),
+    ]
+    files = write_report(records, tmp_path)
+    text = spoken(files.page.read_text(encoding="utf-8"))
+    assert "P-19" in text
+    assert "P-21" in text
+    assert {path.stem for path in files.figures} >= {"1-scores", "2-scores", "1-validation", "2-validation"}
+    identifiers = re.findall(r'\bid="([^"]+)"', files.page.read_text(encoding="utf-8"))
+    assert len(identifiers) == len(set(identifiers))
+    assert {row["records"] for row in rows(files, "methods.csv")} == {"PhysioNet 2019", "PhysioNet 2021"}
+
+
+def test_sweeps_of_other_trainables_have_a_report_of_their_own(tmp_path):
+    records = [synthetic_bbm.study(methods=("bbm",), seeds=1), synthetic_methods.comparison(runs=2)]
+    with pytest.raises(ReportError, match="nothing in common") as caught:
+        write_report(records, tmp_path / "out")
+    assert "bbm-made-up" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_say_nothing_still_have_a_page(record):
+    text = told(replace(record, settings={}))
+    assert "challenge score" in text
+
+
+# Figures
+
+
+def test_a_method_has_one_colour_and_no_two_share_one():
+    rows_ = study_of(methods=(*synthetic_bbm.METHODS, "bbm 1", "bbm 2"), seeds=1).rows
+    found = colours(rows_)
+    own = [found[row.name] for row in rows_ if not row.given]
+    assert len(set(own)) == len(own)
+    assert found[GIVEN] == found["teacher"]
+
+
+@pytest.mark.parametrize(
+    ("units", "shown"), [(1, [0]), (8, list(range(8))), (16, [0, 2, 4, 6, 9, 11, 13, 15])]
+)
+def test_many_blocks_are_thinned_out_evenly(units, shown):
+    assert shown_blocks(units) == shown
+
+
+def test_panels_fill_their_rows():
+    assert [side_by_side(n) for n in (1, 2, 3, 4, 5, 9)] == [1, 2, 3, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bbm", "BBM"),
+        ("deit", "DeiT"),
+        ("bbm 1 block", "BBM 1 block"),
+        ("teacher", "teacher"),
+        ("bbmx", "bbmx"),
+    ],
+)
+def test_methods_are_called_as_in_the_paper(name, words):
+    assert method(name) == words
