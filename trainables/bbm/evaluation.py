@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kdsearch.trainables.bbm.judging import Judgement, judge_hours, judge_signals
 from kdsearch.trainables.bbm.losses import classification_loss
 from kdsearch.trainables.bbm.parts import Indices, Records
-from kdsearch.trainables.bbm.tensors import TensorBatch, tensor_batch
+from kdsearch.trainables.bbm.tensors import MOST_ROWS, TensorBatch, tensor_batch
 from kdsearch.trainables.scores.thresholds import Thresholds
 from kdsearch.trainables.series.networks import SeriesNetwork
 
@@ -42,11 +42,18 @@ class Answers:
 def in_batches(
     records: Records, chosen: Indices, *, batch_size: int, device: torch.device
 ) -> Iterator[tuple[Indices, TensorBatch]]:
-    """Yield (positions in `chosen`, batch): patients of like length together, so that little is padded."""
-    lengths = records.lengths
-    order = np.arange(len(chosen)) if lengths is None else np.argsort(lengths[chosen], kind="stable")
-    for first in range(0, len(order), batch_size):
-        places = order[first : first + batch_size]
+    """Yield (positions in `chosen`, batch): patients of like length together, so that little is padded.
+
+    A batch of patients has at most `MOST_ROWS` rows, so that long stays come in smaller ones.
+    """
+    lengths = None if records.lengths is None else records.lengths[chosen]
+    order = np.arange(len(chosen)) if lengths is None else np.argsort(lengths, kind="stable")
+    while len(order):
+        size = batch_size
+        if lengths is not None:
+            rows = lengths[order[:batch_size]] * np.arange(1, min(batch_size, len(order)) + 1)
+            size = max(1, int(np.searchsorted(rows, MOST_ROWS, side="right")))
+        places, order = order[:size], order[size:]
         yield places, tensor_batch(records, chosen[places], device)
 
 

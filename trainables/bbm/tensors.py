@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdsearch.trainables.bbm.parts import Indices, Records
+
+MOST_ROWS: Final = 1 << 13  # hours, padding included, that go through a network at a time
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -23,11 +22,9 @@ from torch import Tensor
 from kdsearch.trainables.bbm.losses import classification_loss, deit_terms
 from kdsearch.trainables.bbm.matching import Maps, block_features, matching_loss
 from kdsearch.trainables.bbm.settings import Method, TrialSettings
-from kdsearch.trainables.bbm.tensors import TensorBatch
+from kdsearch.trainables.bbm.tensors import MOST_ROWS, TensorBatch
 from kdsearch.trainables.series.blocks import Blocks
 from kdsearch.trainables.series.networks import SeriesNetwork
-
-MOST_ROWS: Final = 1 << 13  # hours, padding included, that go through the networks at a time
 
 
 @dataclass(frozen=True)
