@@ -15,6 +15,7 @@ from kdsearch.analysis.methods import MethodComparison, MethodRow, compare
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.story_methods import too_few
 from kdsearch.analysis.wording import interval, needed, p_value, percent, signed
+from kdsearch.search.cli.studies import is_study
 
 _WIDEST = 1000  # characters of a table
 COMPARISON = "comparison"  # the searcher whose sweeps have methods
@@ -27,7 +28,9 @@ def planned_runs(settings: Mapping[str, Any]) -> int | None:
 
 
 def methods_of(record: SweepRecord) -> dict[str, Any] | None:
-    """The comparison of a sweep's methods as plain data; None for a sweep that compares none."""
+    """The comparison of a sweep's methods as plain data; None for a sweep that compares none by their accuracy."""
+    if is_study(record.trainable):
+        return None
     planned, found = planned_runs(record.settings), compare(record)
     if found is None:
         return None if planned is None else {"planned_runs": planned, "methods": [], "notes": []}

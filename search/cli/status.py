@@ -10,6 +10,7 @@ from rich.table import Table
 from kdsearch.search.cli.common import database_option, debug_option, json_option, print_json, results
 from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.cli.methods import methods_of, planned_runs, print_methods
+from kdsearch.search.cli.studies import is_study, print_study, study_of
 from kdsearch.search.trialdb import TrialDatabase, read_record
 from kdsearch.search.trialdb.states import Role, TrialState
 
@@ -43,6 +44,9 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
         if row["comparison"] is not None:
             console.print(f"\n[bold]{row['name']}[/bold]")
             print_methods(console, row["comparison"])
+        if row["study"] is not None:
+            console.print(f"\n[bold]{row['name']}[/bold]")
+            print_study(console, row["study"])
     for row in rows:
         if _state(row) == "driver gone":
             click.echo(
@@ -57,17 +61,21 @@ def _state(row: dict[str, Any]) -> str:
 
 
 def _best(row: dict[str, Any]) -> str:
-    if row["comparison"] is not None:
+    if row["comparison"] is not None or row["study"] is not None:
         return "-"  # the table of methods says more
     return "" if row["best_error"] is None else f"{row['best_error']:.2f} % (trial {row['best_trial']})"
 
 
 def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
     sweep = database.sweep(name)
-    compares = planned_runs(sweep.settings) is not None  # then errors are of several methods, on two parts
+    scored = is_study(sweep.trainable)
+    compares = (
+        not scored and planned_runs(sweep.settings) is not None
+    )  # then errors are of several methods, on two parts
     trials = [] if compares else database.trials(name, states=[TrialState.COMPLETE])
     complete = [(t.error, t.number) for t in trials if t.role is Role.SEARCH and t.error is not None]
     error, number = min(complete, default=(None, None))
+    study = study_of(read_record(database, name)) if scored else None
     return {
         "name": sweep.name,
         "state": str(sweep.state),
@@ -78,6 +86,7 @@ def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
         "best_error": error,
         "best_trial": number,
         "comparison": methods_of(read_record(database, name)) if compares else None,
+        "study": study if study is not None and study["methods"] else None,
         "driver": database.driver_state(name),
         "created": sweep.created,
         "ended": sweep.ended,

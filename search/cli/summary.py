@@ -18,6 +18,7 @@ from kdsearch.analysis.wording import value
 from kdsearch.search.cli.common import results
 from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.cli.methods import methods_of, print_methods
+from kdsearch.search.cli.studies import print_study, study_of
 from kdsearch.search.trialdb import read_record
 
 _WEIGHT = "weight."  # in the names of learned gates' metaparameters
@@ -46,16 +47,20 @@ def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
 
 
 def _findings(record: SweepRecord) -> dict[str, Any]:
-    """The table of methods of a sweep that compares some; else the lineage and the best configuration."""
+    """The table of methods of a sweep that compares some, else the lineage and the best configuration."""
     comparison = methods_of(record)
     if comparison is not None:
-        return {"lineage": [], "best": None, "lowest": None, "comparison": comparison}
+        return {"lineage": [], "best": None, "lowest": None, "comparison": comparison, "study": None}
+    study = study_of(record)
+    if study is not None and study["methods"]:
+        return {"lineage": [], "best": None, "lowest": None, "comparison": None, "study": study}
     result = analyse(record)
     return {
         "lineage": _lineage(result),
         "best": _best(result),
         "lowest": _lowest(result),
         "comparison": None,
+        "study": None,
     }
 
 
@@ -130,6 +135,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         console.print()
     if summary["comparison"] is not None:
         print_methods(console, summary["comparison"])
+    elif summary["study"] is not None:
+        print_study(console, summary["study"])
     else:
         if not _says_nothing(summary["lineage"]):
             console.print(_lineage_table(summary["lineage"]))
