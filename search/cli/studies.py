@@ -31,14 +31,19 @@ def study_of(record: SweepRecord) -> dict[str, Any] | None:
     if not is_study(record.trainable):
         return None
     study = analyse_bbm([record]).studies[0]
-    said = (story.headline(study), story.too_few(study), story.scope(study))
+    said = (
+        spoken(story.headline(study)),
+        story.too_few(study),
+        story.scope(study),
+        story.unlucky(study),
+        story.unscored(study),
+    )
     return {
         "records": study.title,
         "challenge": study.data.challenge,
         "challenge_score": study.data.long,
         "methods": [_row(study, row) for row in study.rows if not row.given],
-        "words": [text for words in said if (text := spoken(words))]
-        + [text for text in (story.unlucky(study), story.unscored(study)) if text],
+        "words": [text for text in said if text],
     }
 
 

@@ -122,3 +122,23 @@ def test_the_report_of_a_sweep(url, tmp_path, capsys):
         "method": "bbm",
         "learning_rate": 0.002,
     }
+
+
+def test_status_tells_scores_of_the_test_part(url, capsys):
+    assert _run(["status", "ehr", "--db", url]) == 0
+    told = capsys.readouterr().out
+    line = next(line for line in told.splitlines() if line.startswith("BBM"))
+    assert line.split()[:5] == ["BBM", "2", "0.255", "±", "0.021"]
+    assert "P-19" in told
+    assert "accuracy" not in told
+    assert "no difference can be decided" in told
+
+
+def test_status_as_json(url, capsys):
+    assert _run(["status", "ehr", "--db", url, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["comparison"] is None
+    means = {each["method"]: each["scores"]["challenge"]["mean"] for each in row["study"]["methods"]}
+    assert {name: means[name] for name in SCORES} == pytest.approx(
+        {name: np.mean(scores) for name, scores in SCORES.items()}
+    )

@@ -131,7 +131,7 @@ def _whole(count: int) -> Mapping[Part, Indices]:
 def _notes(summary: ReadSummary, *, sample: bool) -> tuple[str, ...]:
     """What was read, repaired and left out, in one sentence each."""
     facts = ", ".join(f"{count:,} {what}" for what, count in summary.facts.items())
-    notes = [f"{summary.title}: {summary.read:,} of {summary.files:,} files read ({facts})."]
+    notes = [f"Read: {summary.title}, {summary.read:,} of {summary.files:,} files read ({facts})."]
     if summary.repairs:
         notes.append(f"Repaired or noted: {'; '.join(str(each) for each in summary.repairs)}.")
     if summary.left_out:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
+from kdsearch.trainables.series.dropout import Dropout
 from kdsearch.trainables.series.networks import Features, SeriesNetwork, without_padding
 from kdsearch.trainables.series.specs import LstmSpec
 
@@ -23,7 +26,7 @@ class ResidualLstm(SeriesNetwork):
         self.layers = nn.ModuleList(
             nn.LSTM(spec.hidden, spec.hidden, batch_first=True) for _ in range(spec.units)
         )
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.head = nn.Linear(spec.hidden, outputs)
 
     def begin(self, values: Tensor, real: Tensor | None) -> Features:
@@ -33,7 +36,13 @@ class ResidualLstm(SeriesNetwork):
     def unit(self, index: int, features: Features, real: Tensor | None) -> Features:
         """Apply a layer, and add what went in."""
         del real
-        out, _ = self.layers[index](features.time)
+        layer = cast(nn.LSTM, self.layers[index])
+        # cuDNN has a backward pass in training mode alone; one layer without dropout of its own is the same in both.
+        before, layer.training = layer.training, layer.training or torch.is_grad_enabled()
+        try:
+            out, _ = layer(features.time)
+        finally:
+            layer.training = before
         return Features(features.time + self.dropout(out))
 
     def finish(self, features: Features, real: Tensor | None) -> Tensor:

@@ -71,7 +71,8 @@ class LstmSpec(NetworkSpec):
 class TransformerSpec(NetworkSpec):
     """Encoder blocks of attention and a feed-forward layer.
 
-    patch: time steps of a token, without overlap; 0: a time step is a token. causal: a token sees none after it.
+    patch: time steps of a token, without overlap; 0: a time step is a token. causal: a token sees none after it;
+    where there is one answer for a record, the class token still sees all, and no other token sees it.
     """
 
     network: ClassVar[str] = "transformer"
@@ -139,7 +140,7 @@ def check_network(spec: NetworkSpec, *, inputs: int, steps: int | None, per_step
 def _check_resnet(spec: ResNetSpec, *, steps: int | None, per_step: bool) -> None:
     if per_step:
         raise UsageError(
-            "a resnet cannot answer for every time step: its convolutions would see those to come",
+            "a resnet cannot answer for every hour: its convolutions would see the hours to come",
             "Use network: lstm, or a transformer with causal: true.",
         )
     if steps is None:
@@ -158,17 +159,10 @@ def _check_resnet(spec: ResNetSpec, *, steps: int | None, per_step: bool) -> Non
 def _check_transformer(spec: TransformerSpec, *, steps: int | None, per_step: bool) -> None:
     if per_step and not spec.causal:
         raise UsageError(
-            "a transformer that answers for every time step must not see those to come", "Set causal: true."
+            "a transformer that answers for every hour must not see the hours to come", "Set causal: true."
         )
     if per_step and spec.patch:
-        raise UsageError(
-            "a transformer that answers for every time step takes time steps for tokens", "Set patch: 0."
-        )
-    if spec.causal and not per_step:
-        raise UsageError(
-            "a transformer with one answer for a record has a class token that sees all of it",
-            "Set causal: false.",
-        )
+        raise UsageError("a transformer that answers for every hour takes rows for tokens", "Set patch: 0.")
     if spec.patch and (steps is None or steps % spec.patch):
         length = "records of different length" if steps is None else f"{steps} time steps"
         raise UsageError(

@@ -12,11 +12,13 @@ Positions are learned where records have one length, and sines and cosines (Vasw
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kdsearch.trainables.series.dropout import Dropout
 from kdsearch.trainables.series.networks import Features, SeriesNetwork, without_padding
 from kdsearch.trainables.series.specs import TransformerSpec
 
@@ -35,10 +37,10 @@ class EncoderBlock(nn.Module):
         self.joined = nn.Linear(spec.width, spec.width)
         self.widen = nn.Linear(spec.width, spec.feed_forward)
         self.narrow = nn.Linear(spec.feed_forward, spec.width)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
 
     def forward(self, tokens: Tensor, seen: Tensor | None, *, causal: bool) -> Tensor:
-        """Apply the block; seen: bool, true where a query may look at a key, [S, S] or [B, 1, 1, S].
+        """Apply the block; seen: bool, true where a query may look at a key, of a shape that goes with [B, H, S, S].
 
         causal: a query looks at no later key; without `seen`.
         """
@@ -86,7 +88,7 @@ class Transformer(SeriesNetwork):
         super().__init__()
         self.units, self.per_step, self.distillation = spec.units, per_step, distillation
         self.depths = (spec.width,) * spec.units
-        self._patch, self._steps = max(spec.patch, 1), steps
+        self._patch, self._causal, self._steps = max(spec.patch, 1), spec.causal, steps
         self.embedding = nn.Linear(inputs * self._patch, spec.width)
         self.positions: nn.Parameter | None = None
         if steps is not None:
@@ -96,7 +98,7 @@ class Transformer(SeriesNetwork):
         if beside:
             self.tokens = nn.Parameter(torch.empty(beside, spec.width))
         self.blocks = nn.ModuleList(EncoderBlock(spec) for _ in range(spec.units))
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.norm = nn.LayerNorm(spec.width)
         self.head = nn.Linear(spec.width, outputs)
         self.distillation_head = nn.Linear(spec.width, outputs) if distillation else None
@@ -120,7 +122,7 @@ class Transformer(SeriesNetwork):
         if beside is None:  # rows by the hour: padding stands behind, where causal attention does not look
             return Features(block(time, None, causal=True))
         extra = beside.shape[1]
-        seen = _hours_seen(time) if self.per_step else _keys(real, extra)
+        seen = self._seen(time.shape[1], extra, real, time.device)
         tokens = block(torch.cat([beside, time], 1), seen, causal=False)
         beside, time = tokens.split([extra, time.shape[1]], 1)
         return Features(time, beside)
@@ -154,8 +156,8 @@ class Transformer(SeriesNetwork):
         features = self.begin(values, real)
         unseen = self._unseen(features.time, real)
         found = []
-        for index, block in enumerate(self.blocks):
-            found.append(block.weights(features.time, unseen))
+        for index in range(self.units):
+            found.append(cast(EncoderBlock, self.blocks[index]).weights(features.time, unseen))
             if index + 1 < self.units:
                 features = self.unit(index, features, real)
         return found
@@ -171,26 +173,26 @@ class Transformer(SeriesNetwork):
         if self._patch > 1 and real is not None:
             raise ValueError("a transformer on patches takes records of one length, without padding")
 
+    def _seen(self, steps: int, extra: int, real: Tensor | None, device: torch.device) -> Tensor | None:
+        """Return who may look at whom, of the tokens beside and then those on the time axis; None: all at all.
+
+        [S, S], [B, 1, 1, S] or [B, 1, S, S]. Each token has a place in time, the class and distillation token of a
+        record behind its last step: they see all of it, so that no causal token may look at them.
+        """
+        keys = None if real is None or self.per_step else functional.pad(real, (extra, 0), value=True)
+        if not self._causal:
+            return None if keys is None else keys[:, None, None, :]
+        places = torch.arange(steps, device=device)
+        places = torch.cat([places if self.per_step else places.new_full((extra,), steps), places])
+        seen = places[:, None] >= places[None, :]
+        return seen if keys is None else seen & keys[:, None, None, :]
+
     def _unseen(self, time: Tensor, real: Tensor | None) -> Tensor | None:
         """Return which keys on the time axis are hidden: [T, T], [B, 1, 1, T] or None."""
-        if self.per_step:
+        if self._causal:
             count = time.shape[1]
             return torch.ones(count, count, dtype=torch.bool, device=time.device).triu(1)
         return None if real is None else ~real[:, None, None, :]
-
-
-def _hours_seen(time: Tensor) -> Tensor:
-    """Return who sees whom among the hours' distillation tokens and then their rows, [2T, 2T]."""
-    hours = torch.arange(time.shape[1], device=time.device).repeat(2)
-    return hours[:, None] >= hours[None, :]
-
-
-def _keys(real: Tensor | None, beside: int) -> Tensor | None:
-    """Return which keys are no padding, [B, 1, 1, S]: tokens beside, which come first, are always there."""
-    if real is None:
-        return None
-    keys = functional.pad(real, (beside, 0), value=True)
-    return keys[:, None, None, :]
 
 
 def sinusoidal(tokens: Tensor) -> Tensor:
