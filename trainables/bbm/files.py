@@ -51,6 +51,7 @@ def description(settings: BbmSettings, network: NetworkSpec, *, distillation: bo
         "inputs": data.inputs,
         "outputs": data.outputs,
         "steps": data.steps,
+        "rate_hz": None if data.per_step else data.rate_hz,
         "per_step": data.per_step,
         "distillation": distillation,
     }

@@ -68,11 +68,8 @@ class _Sum:
 
     def add(self, gradients: list[Tensor]) -> None:
         """Take in a piece's."""
-        if not self.tensors:
-            self.tensors = gradients
-            return
-        for total, gradient in zip(self.tensors, gradients, strict=True):
-            total.add_(gradient)
+        pairs = zip(self.tensors, gradients, strict=True)
+        self.tensors = [total + gradient for total, gradient in pairs] if self.tensors else gradients
 
 
 class Learner:
