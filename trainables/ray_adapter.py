@@ -142,7 +142,9 @@ class PackTrainable(tune.Trainable):
         return {
             "job": self._job["id"],
             "host": platform.node(),
-            "reports": [(r.number, r.epoch, str(r.state), dict(r.metrics), r.message, dict(r.arrays)) for r in reports],
+            "reports": [
+                (r.number, r.epoch, str(r.state), dict(r.metrics), r.message, dict(r.arrays)) for r in reports
+            ],
             "pack_seconds": time.perf_counter() - started,
             "failure": failure,
             "saved": [],

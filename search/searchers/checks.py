@@ -8,6 +8,7 @@ from kdsearch.search.searcher_settings import (
     AnySearcher,
     ComparisonSettings,
     FixedMethod,
+    GradientMethod,
     GradientSettings,
     RandomMethod,
     TpeSettings,
@@ -15,7 +16,7 @@ from kdsearch.search.searcher_settings import (
 from kdsearch.search.searchers.confirmation import METHOD
 from kdsearch.search.searchers.descent import Descent, ever_declared
 from kdsearch.search.searchers.methods import Setting, make_method
-from kdsearch.search.searchers.plans import final_plan
+from kdsearch.search.searchers.plans import descent_plan, final_plan
 from kdsearch.search.searchers.tpe_domains import Domains, generic
 from kdsearch.spaces import DesignSpace, Space
 from kdsearch.spaces.errors import UsageError
@@ -34,6 +35,7 @@ def check_searcher(
     match settings:
         case GradientSettings():
             Descent(space=space, kind=kind, settings=trainable, options=settings).check()
+            kind.check_plan(trainable, descent_plan(settings.optimiser(start={}, bounds={})))
         case ComparisonSettings():
             _check_comparison(settings, space, kind, trainable)
         case _:
@@ -63,7 +65,9 @@ def _check_comparison(
         train_on = each.train_on if isinstance(each, FixedMethod | RandomMethod) else "training"
         try:
             make_method(name, each, setting).check()
-            kind.check_plan(trainable, final_plan(name, 0, train_on=train_on, optimised=not plain))
+            optimiser = each.optimiser(start={}, bounds={}) if isinstance(each, GradientMethod) else None
+            plan = final_plan(name, 0, train_on=train_on, optimised=not plain, optimiser=optimiser)
+            kind.check_plan(trainable, plan)
         except UsageError as error:
             raise UsageError(f"searcher.methods.{name}: {error.message}", error.hint) from None
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from kdsearch.search.config import parse_sweep
 from kdsearch.spaces import space_from_spec
 from kdsearch.spaces.errors import KdsearchError, UnknownNameError, UsageError
-from kdsearch.trainables.bbm import KIND
+from kdsearch.trainables.bbm import KIND, parts
 from kdsearch.trainables.bbm.parts import load_records
 from kdsearch.trainables.bbm.settings import BbmSettings
+from kdsearch.trainables.data.marker import MARKER_FILE
 from kdsearch.trainables.records import Part, sample_records
 from kdsearch.trainables.registry import trainable_kind
 
@@ -152,7 +154,6 @@ def test_a_teacher_is_defined_by_its_own_settings_and_records_alone():
         method="deit",
         blocks=1,
         ratio=0.2,
-        objective="f1",
         eval_batch_size=4,
         similarity=False,
         data={**HOURS["data"], "elsewhere": "eicu"},
@@ -160,6 +161,7 @@ def test_a_teacher_is_defined_by_its_own_settings_and_records_alone():
     )
     for changes in ({"epochs": 3}, {"hidden": 7}, {"learning_rate": 0.03}, {"dropout": 0.1}, {"warm_up": 1}):
         assert key(own) != key(own, teacher={**COMPLETE, **changes})
+    assert key(own) != key(own, objective="f1")  # its kept error is made of it
     for changes in ({"seed": 1}, {"indicators": True}, {"validation": 0.2}):
         assert key(own) != key(own, data={**HOURS["data"], **changes})
 
@@ -197,15 +199,42 @@ def test_what_was_read_is_said_and_that_it_is_made_up(root):
     assert "resampled: 100 files" in notes[1]
 
 
-def test_a_set_from_elsewhere_is_read_and_one_that_is_missing_is_a_note(root, tmp_path):
-    settings = changed(HOURS, data={**HOURS["data"], "elsewhere": "eicu"})
-    notes = KIND.check_data(settings, root)
-    assert any(note.startswith("Read: eICU") and "60 patients" in note for note in notes)
-    assert sum("made-up sample" in note for note in notes) == 2
+def elsewhere(name="eicu"):
+    return changed(HOURS, data={**HOURS["data"], "elsewhere": name})
+
+
+def test_a_set_from_elsewhere_is_read_and_does_not_make_the_sweep_a_made_up_one(root, tmp_path):
     shutil.copytree(root / "physionet2019", tmp_path / "physionet2019")
-    notes = KIND.check_data(settings, tmp_path)
-    assert notes[-1].startswith("No outputs are compared on eicu: ")
+    (tmp_path / "physionet2019" / MARKER_FILE).unlink()  # as if real
+    notes = KIND.check_data(elsewhere(), tmp_path)
+    assert notes[-1].startswith("No outputs are compared on eicu: none of its folders")
+    shutil.copytree(root / "eicu", tmp_path / "eicu")
+    load_elsewhere_again()
+    notes = KIND.check_data(elsewhere(), tmp_path)
+    assert any(note.startswith("Read: eICU") and "60 patients" in note for note in notes)
+    assert "from elsewhere" in notes[-1]
+    assert "are made up" in notes[-1]
+    assert not any("made-up sample" in note for note in notes)
+
+
+def test_where_records_are_made_up_those_from_elsewhere_are_too(root, tmp_path):
+    shutil.copytree(root / "physionet2019", tmp_path / "physionet2019")
+    notes = KIND.check_data(elsewhere(), tmp_path)
     assert sum("made-up sample" in note for note in notes) == 1
+    assert "are made up" in notes[-1]
+
+
+def test_a_set_from_elsewhere_that_is_broken_is_refused(root, tmp_path):
+    shutil.copytree(root / "physionet2019", tmp_path / "physionet2019")
+    (tmp_path / "eicu").mkdir()
+    (tmp_path / "eicu" / "patient.csv").write_text("a,b\n1,2\n", encoding="ascii")
+    with pytest.raises(KdsearchError, match="eicu"):
+        KIND.check_data(elsewhere(), tmp_path)
+
+
+def load_elsewhere_again():
+    """A process opens a set once: this is another one."""
+    parts._elsewhere.cache_clear()
 
 
 def test_missing_records_are_refused_unless_a_sample_may_stand_in(tmp_path):
@@ -267,3 +296,41 @@ def test_every_record_stands_in_one_part_and_batches_have_the_networks_form(sett
         assert batch.labels.tolist() == labels.tolist()
         assert batch.real is None
         assert records.lengths is None
+
+
+def test_finite_differences_are_refused_as_the_exact_derivative_is_there():
+    for searcher in (
+        {"kind": "gradient", "trials": 2, "metaparameters": ["lambda"]},
+        {"kind": "gradient", "trials": 2, "metaparameters": ["lambda"], "hypergradient": "finite-difference"},
+    ):
+        data = {
+            "name": "s",
+            "space": {"kind": "parameters", "parameters": {"lambda": {"type": "float", "low": 0, "high": 1}}},
+            "trainable": {"kind": "bbm", **HOURS},
+            "searcher": searcher,
+        }
+        if "hypergradient" not in searcher:
+            parse_sweep(data, "test")
+            continue
+        with pytest.raises(UsageError, match="finite-difference is not possible"):
+            parse_sweep(data, "test")
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameters", "name"),
+    [
+        (HOURS, {"hidden": categorical(6, 8)}, "hidden"),  # the teacher's, which no trial trains
+        (HOURS, {"ratio": categorical(0.1, 0.2)}, "ratio"),
+        (HOURS, {"method": categorical("transformer"), "blocks": categorical(1, 2)}, "blocks"),
+        (HOURS, {"method": categorical("teacher"), "lambda": categorical(1.0)}, "lambda"),
+        (SIGNALS, {"augment_intensity": categorical(0.1, 0.5)}, "augment_intensity"),
+    ],
+)
+def test_parameters_without_effect_are_refused(settings, parameters, name):
+    with pytest.raises(UsageError, match=f"{name} has no effect"):
+        KIND.check_space(settings, space(**parameters))
+
+
+def test_parameters_with_effect_in_some_trials_are_taken():
+    both = {"method": categorical("deit", "bbm"), "ratio": categorical(0.1, 0.2), "lambda": categorical(1.0)}
+    KIND.check_space(HOURS, space(**both))

@@ -16,13 +16,14 @@ from kdsearch.trainables.bbm import KIND, evaluation
 from kdsearch.trainables.bbm.comparing import compared
 from kdsearch.trainables.bbm.evaluation import answers
 from kdsearch.trainables.bbm.judging import judge_hours, judge_signals
+from kdsearch.trainables.networks.files import FileError
 from kdsearch.trainables.protocol import MemberState
-from kdsearch.trainables.records import Part
+from kdsearch.trainables.records import Part, sample_records
 
 _SPEC = importlib.util.spec_from_file_location("bbm_cases", Path(__file__).with_name("bbm_cases.py"))
 _CASES = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_CASES)
-CPU, METHODS, SETS = _CASES.CPU, _CASES.METHODS, _CASES.SETS
+CPU, HOURS, METHODS, SETS = _CASES.CPU, _CASES.HOURS, _CASES.METHODS, _CASES.SETS
 changed, learned, learner_of, member = _CASES.changed, _CASES.learned, _CASES.learner_of, _CASES.member
 make, optimised, root, run = _CASES.make, _CASES.optimised, _CASES.root, _CASES.run
 teachers, with_teacher = _CASES.teachers, _CASES.with_teacher
@@ -312,3 +313,28 @@ def test_a_pack_without_a_teacher_compares_nothing(root):
 def test_a_learning_member_without_its_teacher_is_refused(root):
     with pytest.raises(UsageError, match="trial 0: the method bbm got no teacher"):
         KIND.make_pack(SETS["hours"], [member(0)], data_root=root, device="cpu")
+
+
+def test_a_checkpoint_is_not_gone_on_with_on_other_records(make, root, teachers, tmp_path):
+    own = make("hours", member(1))
+    own.run_epoch()
+    own.save(1, tmp_path / "1.pt")
+    sample_records("physionet2019", tmp_path / "other", seed=9)
+    each = with_teacher(replace(member(1), checkpoint=tmp_path / "1.pt"), "hours", teachers)
+    with pytest.raises(FileError, match="another trial's checkpoint: its records"):
+        KIND.make_pack(HOURS, [each], data_root=tmp_path / "other", device="cpu")
+
+
+def test_a_test_loss_that_is_no_number_is_told(make, monkeypatch):
+    own = make("hours", member(1, plan={"evaluate": True}), epochs=2)
+    own.run_epoch()
+    real = own._answers
+
+    def broken(learner, part):
+        said = real(learner, part)
+        return replace(said, loss=float("nan")) if part is Part.TEST else said
+
+    monkeypatch.setattr(own, "_answers", broken)
+    (report,) = own.run_epoch()
+    assert report.state is MemberState.DIVERGED
+    assert "test loss" in report.message

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from kdsearch.trainables.bbm.evaluation import in_batches
 from kdsearch.trainables.bbm.parts import Indices, Records
+from kdsearch.trainables.bbm.tensors import TensorBatch
 from kdsearch.trainables.series.networks import SeriesNetwork
 from kdsearch.trainables.similarity.attention import MeanAttention
 from kdsearch.trainables.similarity.cka import LinearCka
 from kdsearch.trainables.similarity.outputs import OutputAgreement
 
+MOST_PAIRS: Final = 1 << 18  # of tokens, whose attention is held at a time: 1 MiB for each head of each unit
 MOST_TOKENS: Final = 100  # of the averaged attention: all patches of ten seconds, the first hundred hours
 
 
@@ -47,10 +49,12 @@ def compared(
 ) -> Compared:
     """Compare on these records; the network is put into evaluation mode."""
     network.eval()
+    if teacher is None and not network.has_attention:
+        return Compared(None, (), {})
     agreement, cka, attention = OutputAgreement(), LinearCka(), MeanAttention(MOST_TOKENS)
     for _, batch in in_batches(records, chosen, batch_size=batch_size, device=device):
         if network.has_attention:
-            attention.add(network.attention(batch.values, batch.real), batch.real)
+            _add_attention(attention, network, batch)
         if teacher is None:
             continue
         own, others = network.trace(batch.values, batch.real), teacher.trace(batch.values, batch.real)
@@ -68,3 +72,13 @@ def compared(
     arrays["cka"] = cka.result().cka.astype(np.float32)
     r2 = agreement.result().r2
     return Compared(r2 if np.isfinite(r2) else None, distances, arrays)
+
+
+def _add_attention(attention: MeanAttention, network: SeriesNetwork, batch: TensorBatch) -> None:
+    """Take in a batch's attention a few records at a time: all units' and heads' maps are held at once."""
+    steps = network.lengths(batch.values.shape[1])[0]
+    few = max(1, MOST_PAIRS // steps**2)
+    for first in range(0, len(batch.values), few):
+        own = slice(first, first + few)
+        real = None if batch.real is None else batch.real[own]
+        attention.add(network.attention(batch.values[own], real), real)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.bbm.settings import BbmSettings
+from kdsearch.trainables.given_files import given_file
 from kdsearch.trainables.networks.checkpoints import read_checkpoint
 from kdsearch.trainables.networks.files import FileError, on_cpu, read_tensors, write_tensors
 from kdsearch.trainables.series.build import build_network
@@ -101,7 +102,7 @@ def check_teacher(settings: BbmSettings, data_root: Path | None) -> str:
     """
     if settings.teacher is None or settings.teacher.file is None:
         raise UsageError("no teacher's file is given")
-    path = teacher_file(settings.teacher.file, data_root)
+    path = given_file(settings.teacher.file, data_root)
     try:
         load_teacher(settings, path)
     except FileError as error:
@@ -111,11 +112,3 @@ def check_teacher(settings: BbmSettings, data_root: Path | None) -> str:
         f"The teacher's weights came from a file ({path.name}, SHA-256 {digest}...): which records trained it, and "
         "whether the students' validation and test records are among them, is not known."
     )
-
-
-def teacher_file(file: str, data_root: Path | None) -> Path:
-    """Return the path of a teacher that was given: absolute, or from the current folder or the data root."""
-    path = Path(file).expanduser()
-    if not path.is_absolute() and not path.exists() and data_root is not None:
-        return data_root / path
-    return path.resolve()

@@ -14,6 +14,7 @@ from kdsearch.spaces.errors import UnknownNameError, UsageError
 from kdsearch.trainables.bbm.parts import load_elsewhere, load_records
 from kdsearch.trainables.bbm.settings import PARAMETERS, BbmSettings, Method
 from kdsearch.trainables.metaparameters.declaration import Metaparameter
+from kdsearch.trainables.metaparameters.settings import Hypergradient
 from kdsearch.trainables.protocol import Configuration, Member, Pack, Pretraining
 
 TEACHER: Final = "teacher"  # the role of the trained teacher among a trial's inputs
@@ -49,16 +50,30 @@ class BbmKind:
             if name not in PARAMETERS:
                 raise UnknownNameError("parameter", name, PARAMETERS, "the space of a bbm trainable")
         rng = np.random.default_rng(0)
+        used: set[str] = set()
         for _ in range(_LOOKS):
             drawn = space.sample(rng)
             try:
                 read.trial(drawn)
             except UsageError as error:
                 raise UsageError(f"the space holds {dict(drawn)}: {error.message}", error.hint) from None
+            used |= read.effective(drawn)
+        for name in space.parameter_names:
+            if name not in used:
+                raise UsageError(
+                    f"the parameter {name} has no effect on what this space trains",
+                    "Leave it out of the space.",
+                )
 
     def check_plan(self, settings: Mapping[str, object], plan: Mapping[str, Any]) -> None:
-        """Refuse training on the validation part: thresholds are chosen there."""
+        """Refuse training on the validation part, where thresholds are chosen, and finite differences."""
         del settings
+        found = plan.get("optimiser", {}).get("hypergradient", Hypergradient.EXACT)
+        if found != Hypergradient.EXACT:
+            raise UsageError(
+                f"hypergradient: {found} is not possible with the trainable bbm",
+                "Its loss is linear in lambda and ratio, and the exact one costs less: leave hypergradient out.",
+            )
         if plan.get("train_on", "training") != "training":
             raise UsageError(
                 "train_on: all is not possible with the trainable bbm",
@@ -90,6 +105,7 @@ class BbmKind:
                     "kind": self.name,
                     "data": {k: v for k, v in read.data.to_mapping().items() if k != "elsewhere"},
                     "teacher": read.teacher.to_mapping(),
+                    "objective": str(read.objective),  # the kept result's error is made of it
                 },
             ),
         )
@@ -104,7 +120,7 @@ class BbmKind:
         read = BbmSettings.from_mapping(settings)
         records = load_records(read.data, data_root)
         notes = list(records.notes)
-        elsewhere = load_elsewhere(read.data, records, data_root)
+        elsewhere = load_elsewhere(read.data, data_root)
         notes += elsewhere.notes
         if read.teacher is not None and read.teacher.file is not None:
             from kdsearch.trainables.bbm.files import check_teacher  # noqa: PLC0415 needs torch

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
-from kdsearch.trainables.bbm.files import load_teacher, teacher_file
+from kdsearch.trainables.bbm.files import load_teacher
 from kdsearch.trainables.bbm.learner import frozen
 from kdsearch.trainables.bbm.pack import BbmPack
 from kdsearch.trainables.bbm.parts import load_elsewhere, load_records
 from kdsearch.trainables.bbm.settings import BbmSettings
+from kdsearch.trainables.given_files import given_file
 from kdsearch.trainables.protocol import Member, Pack
 
 
@@ -24,7 +25,7 @@ def make_pack(
     path = _weights(settings, members, data_root)
     teacher = None if path is None else frozen(load_teacher(settings, path).to(place))
     evaluated = any(member.plan.get("evaluate") for member in members)
-    elsewhere = load_elsewhere(settings.data, records, data_root).records if evaluated else None
+    elsewhere = load_elsewhere(settings.data, data_root).records if evaluated else None
     return BbmPack(settings, members, records, teacher, elsewhere=elsewhere, device=place)
 
 
@@ -33,6 +34,6 @@ def _weights(settings: BbmSettings, members: Sequence[Member], data_root: Path |
     if settings.teacher is None:
         return None
     if settings.teacher.file is not None:
-        return teacher_file(settings.teacher.file, data_root)
+        return given_file(settings.teacher.file, data_root)
     role = f"teacher:{settings.teacher.network.network}"
     return next((member.inputs[role] for member in members if role in member.inputs), None)

@@ -121,6 +121,7 @@ class BbmPack:
             if learner.done and not message and learner.member.plan.get("evaluate"):
                 tested = self._answers(learner, Part.TEST)
                 metrics |= self._scores("test", tested, tested.judged(judgement.thresholds))
+                message = _not_finite("test", tested.loss, learner)
                 likeness, arrays = self._compared(learner)
         own = {f"{STUDENT}/{name}": value for name, value in metrics.items()} | likeness
         return self._report(learner, own, arrays, message, self._times(sums, started, trained, self._clock()))
@@ -211,6 +212,7 @@ class BbmPack:
     def _identity(self, member: Member) -> dict[str, Any]:
         return {
             "settings": self._settings.to_mapping(),
+            "records": self._records.digest,
             "configuration": dict(member.configuration),
             "seed": member.seed,
             "plan": dict(member.plan),

@@ -11,19 +11,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.bbm.data_settings import RecordData
-from kdsearch.trainables.data.findings import DataError
-from kdsearch.trainables.records import Part, ReadSummary, Scaling, divide
+from kdsearch.trainables.records import Part, ReadSummary, divide
 from kdsearch.trainables.records.prepared import (
     PreparedHours,
     PreparedSignals,
     prepared_hours,
     prepared_signals,
 )
+from kdsearch.trainables.records.prepared_files import why_absent
 
 Indices = NDArray[np.int64]
-MADE_UP: Final = "made-up sample"  # in a note: the report's title says it too
+MADE_UP: Final = "made-up sample"  # in a note on the sweep's own records: the report's title says it too
 _SHOWN: Final = 3  # files that are named in a note
 
 
@@ -48,11 +47,6 @@ class Records:
     def lengths(self) -> NDArray[np.int64] | None:
         """Hours of each patient [N]; None for signals, which are of one length."""
         return None if isinstance(self.held, PreparedSignals) else np.diff(self.held.offsets)
-
-    @property
-    def scaling(self) -> Scaling | None:
-        """How hours were standardised."""
-        return None if isinstance(self.held, PreparedSignals) else self.held.scaling
 
     def batch(self, chosen: Indices) -> Batch:
         """Return some records."""
@@ -96,31 +90,42 @@ def _records(data: RecordData, data_root: Path | None) -> Records:
         hours = prepared_hours(
             data.name, data_root, shares=data.shares, indicators=data.indicators, or_sample=data.or_sample
         )
-        return Records(hours, hours.parts, _notes(hours.summary, sample=hours.is_sample))
+        return Records(hours, hours.parts, _own_notes(hours.summary))
     signals = prepared_signals(data.name, data_root, data.form, or_sample=data.or_sample)
     parts = divide(data.name, signals.names, data.shares)
-    return Records(signals, parts, _notes(signals.summary, sample=signals.is_sample))
+    return Records(signals, parts, _own_notes(signals.summary))
 
 
-def load_elsewhere(data: RecordData, own: Records, data_root: Path | None) -> Elsewhere:
-    """Open the set from elsewhere, in the form of the sweep's own records; a set that is not there is noted."""
-    if data.elsewhere is None:
-        return Elsewhere(None)
-    try:
-        if data.per_step:
-            scaling = own.scaling
-            if scaling is None:
-                raise UsageError("hours without a scaling")
-            hours = prepared_hours(data.elsewhere, data_root, indicators=data.indicators, scaling=scaling)
-            found = Records(hours, _whole(len(hours.names)), _notes(hours.summary, sample=hours.is_sample))
-        else:
-            signals = prepared_signals(data.elsewhere, data_root, data.form)
-            found = Records(
-                signals, _whole(len(signals.names)), _notes(signals.summary, sample=signals.is_sample)
-            )
-    except DataError as error:
-        told = error.message.splitlines()[0]
-        return Elsewhere(None, (f"No outputs are compared on {data.elsewhere}: {told}",))
+def load_elsewhere(data: RecordData, data_root: Path | None) -> Elsewhere:
+    """Open the set from elsewhere, once a process, in the form of the sweep's own records.
+
+    A set that is not there is noted. Where a made-up sample stands in for the sweep's own records, one does here too.
+
+    Raises:
+        KdsearchError: it is there and broken.
+
+    """
+    return Elsewhere(None) if data.elsewhere is None else _elsewhere(data, data.elsewhere, data_root)
+
+
+@lru_cache(maxsize=2)
+def _elsewhere(data: RecordData, name: str, data_root: Path | None) -> Elsewhere:
+    own = _records(data, data_root)
+    or_sample = own.held.is_sample
+    if not or_sample and (absent := why_absent(name, data_root)) is not None:
+        return Elsewhere(None, (f"No outputs are compared on {name}: {absent}.",))
+    if isinstance(own.held, PreparedHours):
+        hours = prepared_hours(
+            name, data_root, indicators=data.indicators, scaling=own.held.scaling, or_sample=or_sample
+        )
+        found = Records(hours, _whole(len(hours.names)), _notes(hours.summary))
+    else:
+        signals = prepared_signals(name, data_root, data.form, or_sample=or_sample)
+        found = Records(signals, _whole(len(signals.names)), _notes(signals.summary))
+    if found.held.is_sample:
+        title = found.held.summary.title
+        made_up = f"The records from elsewhere ({title}) are made up: numbers on them are no results."
+        return Elsewhere(found, (*found.notes, made_up))
     return Elsewhere(found, found.notes)
 
 
@@ -128,7 +133,7 @@ def _whole(count: int) -> Mapping[Part, Indices]:
     return {Part.TEST: np.arange(count, dtype=np.int64)}
 
 
-def _notes(summary: ReadSummary, *, sample: bool) -> tuple[str, ...]:
+def _notes(summary: ReadSummary) -> tuple[str, ...]:
     """What was read, repaired and left out, in one sentence each."""
     facts = ", ".join(f"{count:,} {what}" for what, count in summary.facts.items())
     notes = [f"Read: {summary.title}, {summary.read:,} of {summary.files:,} files read ({facts})."]
@@ -140,6 +145,12 @@ def _notes(summary: ReadSummary, *, sample: bool) -> tuple[str, ...]:
         notes.append(
             f"Left out: {len(summary.left_out):,} files: {named}{f'; and {more:,} more' if more > 0 else ''}."
         )
-    if sample:
-        notes.append(f"The records of {summary.title} are a {MADE_UP}: the numbers are no results.")
     return tuple(notes)
+
+
+def _own_notes(summary: ReadSummary) -> tuple[str, ...]:
+    """The same of the sweep's own records, with a warning where they are made up."""
+    notes = _notes(summary)
+    if summary.is_sample:
+        return (*notes, f"The records of {summary.title} are a {MADE_UP}: the numbers are no results.")
+    return notes

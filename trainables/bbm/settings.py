@@ -34,9 +34,9 @@ from kdsearch.trainables.settings_reading import (
     read_name,
     refuse_unknown,
 )
+from kdsearch.trainables.signals.policy import MOST_TRANSFORMS
 
 _TEACHER: Final = f"teacher in {WHERE}"
-MOST_TRANSFORMS: Final = 6
 
 
 class Method(StrEnum):
@@ -253,6 +253,17 @@ class BbmSettings:
         self._check_trial(found)
         return found
 
+    def effective(self, configuration: Configuration) -> frozenset[str]:
+        """Return the parameters of `PARAMETERS` that a trial of this configuration depends on."""
+        trial = self.trial(configuration)
+        found = {"method", "learning_rate", "weight_decay", "dropout", "batch_size"}
+        found |= {name for name in _NETWORK if name in {each.name for each in fields(trial.network)}}
+        if not self.data.per_step:
+            found.add("augment_number")
+            if trial.training.augment_number:
+                found.add("augment_intensity")
+        return frozenset(found | _BALANCE.get(trial.method, frozenset()))
+
     def method_of(self, configuration: Configuration) -> Method:
         """Return what a trial of this configuration trains."""
         return read_name("method", configuration.get("method", self.method), Method)
@@ -295,6 +306,10 @@ class BbmSettings:
 
 
 _TRAINING: Final = tuple(each.name for each in fields(Training))
+_BALANCE: Final[Mapping[Method, frozenset[str]]] = {
+    Method.DEIT: frozenset({"ratio"}),
+    Method.BBM: frozenset({"lambda", "blocks"}),
+}
 _NETWORK: Final = ("hidden", "heads", "width", "feed_forward")
 _OWN: Final = (
     "data",

@@ -13,6 +13,7 @@ from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.data.loading import load_images
 from kdsearch.trainables.data.splits import DataSettings, make_split
 from kdsearch.trainables.data.synthetic import CLASSES, FEATURES, Variant
+from kdsearch.trainables.given_files import given_file
 from kdsearch.trainables.kd.settings import Distillation, KdSettings, Sees
 from kdsearch.trainables.metaparameters.declaration import Metaparameter
 from kdsearch.trainables.networks.architectures import Architecture
@@ -194,7 +195,7 @@ def _of_file(
     from kdsearch.trainables.kd.teacher import check_weights  # noqa: PLC0415 needs torch
     from kdsearch.trainables.networks.files import FileError  # noqa: PLC0415
 
-    path = teacher_file(file, data_root)
+    path = given_file(file, data_root)
     try:
         origin = check_weights(path, architecture)
     except FileError as error:
@@ -221,11 +222,3 @@ def _trained_here(settings: KdSettings) -> str | None:
     if not settings.distillation.taught or settings.teacher is None or settings.teacher.file is not None:
         return None
     return settings.teacher.model
-
-
-def teacher_file(file: str, data_root: Path | None) -> Path:
-    """Return the path of a teacher that was given: absolute, or from the current folder or the data root."""
-    path = Path(file).expanduser()
-    if not path.is_absolute() and not path.exists() and data_root is not None:
-        return data_root / path
-    return path.resolve()

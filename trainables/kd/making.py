@@ -10,7 +10,8 @@ import torch
 
 from kdsearch.trainables.data.loading import load_images
 from kdsearch.trainables.data.splits import DataSettings
-from kdsearch.trainables.kd.kind import TEACHER, student_architecture, teacher_architecture, teacher_file
+from kdsearch.trainables.given_files import given_file
+from kdsearch.trainables.kd.kind import TEACHER, student_architecture, teacher_architecture
 from kdsearch.trainables.kd.objective import Objective
 from kdsearch.trainables.kd.pack import KdPack
 from kdsearch.trainables.kd.parts import load_parts
@@ -59,7 +60,7 @@ def make_pack(
 
 def _weights(settings: KdSettings, member: Member, data_root: Path | None) -> Path:
     if settings.teacher is not None and settings.teacher.file is not None:
-        return teacher_file(settings.teacher.file, data_root)
+        return given_file(settings.teacher.file, data_root)
     path = member.inputs.get(f"teacher:{settings.peer}")
     if path is None:
         raise FileError(

@@ -45,10 +45,25 @@ def files_or_sample(name: str, root: Root, cache: Cache, *, or_sample: bool) -> 
         CacheError: the made-up set cannot be written.
 
     """
+    absent = or_sample and why_absent(name, root) is not None
+    return _sample(name, cache) if absent else find_records(name, resolve_data_root(root))
+
+
+def why_absent(name: str, root: Root = None) -> str | None:
+    """Say why the set is not below the data root (`root`, else KDSEARCH_DATA); None where a folder of it is there.
+
+    Raises:
+        DataError: the data root does not exist.
+        UnknownNameError: no such set.
+
+    """
     known = record_set(name)
     base = resolve_data_root(root)
-    absent = base is None or not any((base / folder).exists() for folder in known.folders)
-    return _sample(name, cache) if or_sample and absent else find_records(name, base)
+    if base is None:
+        return "no data root is given"
+    if any((base / folder).exists() for folder in known.folders):
+        return None
+    return f"none of its folders ({', '.join(known.folders)}) is in {base}"
 
 
 def _sample(name: str, cache: Cache) -> RecordFiles:

@@ -7,7 +7,7 @@ and a linear layer. "Same" padding: T steps become ceil(T / stride), with the od
 no bias: all but the units' last run straight into a batch norm, and that one's sum into the next.
 
 Convolutions work on images [B, D, 1, T] in the memory order of features [B, T, D] ("channels last"): turning one into
-the other copies nothing, and few filters take two thirds of the time that they take in the order [B, D, T].
+the other copies nothing.
 """
 
 from __future__ import annotations

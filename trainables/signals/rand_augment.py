@@ -67,7 +67,7 @@ def check_signals(signals: Tensor) -> None:
         raise UsageError(f"RandAugment: signals must be [B, {len(LEADS)}, T], not {list(shape)}")
     if signals.dtype not in {torch.float32, torch.float64}:
         raise UsageError(f"RandAugment: signals must be float32 or float64, not {signals.dtype}")
-    # One sum is forty times faster than a look at each value; a sum of huge values may overflow, so look then.
+    # One sum is much faster than a look at each value; a sum of huge values may overflow, so look then.
     if not torch.isfinite(signals.sum()) and not torch.isfinite(signals).all():
         bad = (~torch.isfinite(signals)).flatten(1).any(dim=1).nonzero().flatten().tolist()
         named = ", ".join(map(str, bad[:3])) + (", …" if len(bad) > len(bad[:3]) else "")
