@@ -31,7 +31,7 @@ from kdsearch.analysis.paired import PairedDifference, paired_table
 from kdsearch.analysis.samples import Floats
 
 TESTED = tuple(f"test_{score}" for score in SCORES)
-_SUMMED = (*TESTED, *(f"val_{score}" for score in SCORES), VALIDATION, R2, R2_ELSEWHERE)
+SUMMED = (*TESTED, *(f"val_{score}" for score in SCORES), VALIDATION, R2, R2_ELSEWHERE)
 _TWO = 2  # a spread, a pair of groups
 
 
@@ -139,7 +139,7 @@ def distinct_names(table: pd.DataFrame) -> list[str]:
 
 def _row(name: str, group: pd.DataFrame, alpha: float) -> MethodRow:
     ended = group[group["state"] == COMPLETE].sort_values("run", kind="stable")
-    values = {score: ended[score].to_numpy(dtype=np.float64) for score in _SUMMED}
+    values = {score: ended[score].to_numpy(dtype=np.float64) for score in SUMMED}
     epochs, seconds = ended["epochs"].dropna(), ended["seconds"].dropna()
     other = group.loc[group["state"] != COMPLETE, "state"].value_counts()
     return MethodRow(

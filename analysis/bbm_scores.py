@@ -81,9 +81,9 @@ def last_values(record: SweepRecord, metrics: Sequence[str] | None = None) -> pd
 def table_trials(record: SweepRecord) -> pd.DataFrame:
     """One row a trial that stands in the tables, the given teacher first, then by method and run.
 
-    Columns: sweep, number, name, kind, run, seed, given (it was trained before the others), state, epochs, seconds,
-    blocks (NaN but for bbm), rest (the other parameters, as a tuple), and test_*, val_*, val_objective, r2, r2_external
-    as far as they are known after the last epoch. NaN where a trial has none.
+    Columns: sweep, number, name, kind, run, seed, given (it was trained before the others), state, error (per cent),
+    epochs, seconds, blocks (NaN but for bbm), rest (the other parameters, as a tuple), and test_*, val_*,
+    val_objective, r2, r2_external as far as they are known after the last epoch. NaN where a trial has none.
     """
     trials = record.trials.assign(kind=kinds(record))
     final = trials["final"].isin([True]) if "final" in trials else pd.Series(data=False, index=trials.index)
@@ -103,6 +103,7 @@ def table_trials(record: SweepRecord) -> pd.DataFrame:
             "seed": rows["seed"].tolist(),
             "given": (rows["role"] == PRETRAIN).tolist(),
             "state": [str(state) for state in rows["state"]],
+            "error": pd.to_numeric(rows["error"]).to_numpy(np.float64, na_value=np.nan),
             "epochs": pd.to_numeric(rows["last_epoch"])
             .astype("Float64")
             .to_numpy(np.float64, na_value=np.nan),

@@ -174,12 +174,17 @@ def scope(study: Study) -> str:
     """What the intervals do not cover."""
     return (
         f"Intervals and p cover the training seed alone: all runs share one split of {study.title} and one test part"
-        f"{', and those that learn from a teacher share one teacher' if _taught(study) else ''}."
+        f"{_one_teacher(study)}."
     )
 
 
-def _taught(study: Study) -> bool:
-    return any(row.given for row in study.rows)
+def _one_teacher(study: Study) -> str:
+    """Whether students share a teacher: those of one sweep do."""
+    if not study.teachers:
+        return ""
+    alike = study.teachers == 1 or len(study.records) == 1
+    which = "those" if alike else "of one sweep, those"
+    return f", and {which} that learn from a teacher share one teacher"
 
 
 def unlucky(study: Study) -> str:

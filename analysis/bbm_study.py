@@ -12,6 +12,7 @@ import pandas as pd
 from kdsearch.analysis.bbm_curves import ScoreCurve, score_curves
 from kdsearch.analysis.bbm_layers import ATTENTION, CKA, ELSEWHERE, LayerMean, Reach, layer_means, reaches
 from kdsearch.analysis.bbm_methods import (
+    SUMMED,
     Blocks,
     Difference,
     MethodRow,
@@ -30,10 +31,14 @@ from kdsearch.analysis.bbm_scores import (
     trainable_settings,
 )
 from kdsearch.analysis.bbm_search import SearchResult, search_result
+from kdsearch.analysis.frames import COMPLETE
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.results import SweepResult, analyse
 
-MADE_UP = "made-up sample"  # in the notes of a sweep that had no real records
+# In the note of a sweep that had no real records, as trainables/bbm/parts.py words it; a made-up set from elsewhere,
+# beside real records, has a note of other words.
+MADE_UP = "are a made-up sample: the numbers are no results"
+_SAME_TEACHER = ["seed", "settings", "error"]  # what two rows of one teacher have in common
 _RATE_HZ, _PATCH, _WINDOW_S = 200, 20, 10.0  # where settings name none
 
 
@@ -95,11 +100,14 @@ class Study:
     tokens: int | None  # of a record; None where it varies
     curves: tuple[ScoreCurve, ...]
     notes: tuple[str, ...]
+    teachers: int  # different ones that were trained beforehand, or given as a file
+    number: int = 0  # from 1, where other records have the same words; 0: none have
 
     @property
     def title(self) -> str:
         """The records, as headings call them."""
-        return f"{self.data.title} (made-up sample)" if self.made_up else self.data.title
+        number = f", set {self.number}" if self.number else ""
+        return f"{self.data.title}{number}{' (made-up sample)' if self.made_up else ''}"
 
     def score(self, name: str) -> str:
         """What tables call a score: challenge is P-21 or P-19."""
@@ -130,7 +138,7 @@ def analyse_bbm(records: Sequence[SweepRecord]) -> BbmReport:
     for record in records:
         groups.setdefault(_records_key(record), []).append(record)
     return BbmReport(
-        studies=tuple(_study(group) for group in groups.values()),
+        studies=_numbered([_study(group) for group in groups.values()]),
         sweeps=tuple(
             BbmSweep(
                 record=record,
@@ -150,14 +158,52 @@ def is_made_up(record: SweepRecord) -> bool:
 
 
 def _records_key(record: SweepRecord) -> str:
-    """What sweeps must have in common to stand in one table: records, form and division."""
+    """What sweeps must have in common to stand in one table: records (the very same files), form and division."""
     told = {k: v for k, v in data_settings(record).items() if k not in {"elsewhere", "or_sample"}}
-    return json.dumps([told, is_made_up(record)], sort_keys=True, default=str)
+    return json.dumps([told, record.content, is_made_up(record)], sort_keys=True, default=str)
+
+
+def _numbered(studies: Sequence[Study]) -> tuple[Study, ...]:
+    """Tell studies apart whose records have the same words: tables and arrays go by them."""
+    titles = [study.title for study in studies]
+    return tuple(
+        replace(study, number=titles[: place + 1].count(study.title))
+        if titles.count(study.title) > 1
+        else study
+        for place, study in enumerate(studies)
+    )
+
+
+def _once_each(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep one row of a teacher that several sweeps learn from, that of its training, and none without a value.
+
+    A sweep that found its teacher trained has its error, but no epochs.
+    """
+    given = table[table["given"] & (table["state"] == COMPLETE)]
+    values = given[list(SUMMED)].notna().sum(axis="columns").sort_values(ascending=False, kind="stable")
+    told = given.loc[values.index[values > 0]].drop_duplicates(_SAME_TEACHER)
+    return table.drop(index=given.index.difference(told.index)).reset_index(drop=True)
+
+
+def _teachers(records: Sequence[SweepRecord], table: pd.DataFrame) -> int:
+    """Count the teachers of all sweeps: one that has no error yet is taken to be another one."""
+    given = table[table["given"]]
+    known = given[given["state"] == COMPLETE]
+    settings = [trainable_settings(record).get("teacher") for record in records]
+    files = {str(each["file"]) for each in settings if isinstance(each, Mapping) and each.get("file")}
+    return len(known.drop_duplicates(_SAME_TEACHER)) + len(given) - len(known) + len(files)
+
+
+def _trials(record: SweepRecord) -> pd.DataFrame:
+    """Return `table_trials` with a column `settings`, those of the sweep's teacher."""
+    told = json.dumps(trainable_settings(record).get("teacher"), sort_keys=True, default=str)
+    return table_trials(record).assign(settings=told)
 
 
 def _study(records: Sequence[SweepRecord]) -> Study:
     first = records[0]
-    table = pd.concat([table_trials(record) for record in records], ignore_index=True)
+    trials = pd.concat([_trials(record) for record in records], ignore_index=True)
+    table = _once_each(trials)
     table = table.assign(name=distinct_names(table))
     rows = method_rows(table, first.alpha)
     names = [row.name for row in rows]
@@ -187,6 +233,7 @@ def _study(records: Sequence[SweepRecord]) -> Study:
         tokens=None if token_s is None else round(float(data.get("window_s") or _WINDOW_S) / token_s),
         curves=score_curves(records, table, names),
         notes=pairing_notes(rows),
+        teachers=_teachers(records, trials),
     )
 
 

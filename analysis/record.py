@@ -71,6 +71,7 @@ class SweepRecord:
     rungs: what a scheduler decided, in its order, columns `trial` (number), `rung` (epoch), `value` (error in per
         cent, NaN if it was not finite), `cutoff` (the highest error that went on; NaN: nothing to compare with),
         `stopped` (bool).
+    content: a digest of the data that it trains on; "" where there are none, or where nobody wrote it down.
     """
 
     name: str
@@ -94,3 +95,4 @@ class SweepRecord:
     notes: tuple[str, ...] = field(default=())  # things a reader must know (interrupted, budget spent, ...)
     arrays: Mapping[tuple[int, str], npt.NDArray[np.float32]] = field(default_factory=dict)
     rungs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(RUNG_COLUMNS)))
+    content: str = ""

@@ -34,8 +34,11 @@ from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.places import parse_url, sqlite_path
+from kdsearch.search.trialdb.record import DATA, NOTE
 from kdsearch.search.trialdb.states import SweepState, TrialState
 from kdsearch.spaces import TARGET
+from kdsearch.spaces.errors import UsageError
+from kdsearch.trainables.data.roots import DATA_ROOT_VARIABLE, resolve_data_root
 from kdsearch.trainables.registry import trainable_kind
 
 PACKAGES = (
@@ -100,7 +103,7 @@ def start(
         Interrupted: a signal came.
 
     """
-    notes = _check_data(sweep, launch)
+    found = _check_data(sweep, launch)
     with _ray(sweep, launch) as slots, TrialDatabase.open(launch.db, clock=launch.clock) as database:
         database.create_sweep(
             name=sweep.name,
@@ -111,8 +114,8 @@ def start(
             code_version=code_version(),
             environment={**environment(), "command": launch.command, "packs_at_a_time": slots.concurrency},
         )
-        for text in notes:
-            database.add_event(sweep.name, "note", {"text": text})
+        database.add_event(sweep.name, DATA, {"content": found.content})
+        _write_notes(database, sweep.name, found.notes)
         _run(sweep, database, launch, slots, display, chooser)
 
 
@@ -129,6 +132,7 @@ def resume(
 
     Raises:
         UnknownNameError: the database holds no such sweep.
+        UsageError: the data are not those that the sweep began with.
 
     """
     with TrialDatabase.open(launch.db, create=False, clock=launch.clock) as database:
@@ -138,7 +142,9 @@ def resume(
             return sweep
         if check is not None:
             check(sweep)
-        _check_data(sweep, launch)
+        found = _check_data(sweep, launch)
+        _check_same_data(sweep, database, found, launch)
+        _write_notes(database, name, found.notes)
         decided = [event.data for event in database.events(name, kinds=["decision"])]
         chooser = None if ask is None else replayed(decided, ask)
         with _ray(sweep, launch) as slots:
@@ -315,9 +321,39 @@ def _ray(sweep: SweepFile, launch: Launch) -> Any:
     return ray_session(_options(sweep, launch))
 
 
-def _check_data(sweep: SweepFile, launch: Launch) -> Sequence[str]:
-    """Refuse missing or broken data before anything is written or started; return notes for the reader."""
-    return trainable_kind(sweep.trainable.kind).check_data(sweep.trainable_settings(), launch.data_root)
+@dataclass(frozen=True, kw_only=True)
+class _Data:
+    """What was found of a sweep's data."""
+
+    content: str  # digest; "" where there is nothing that could be other data
+    notes: Sequence[str]  # for the reader
+
+
+def _check_data(sweep: SweepFile, launch: Launch) -> _Data:
+    """Refuse missing or broken data before anything is written or started."""
+    kind, settings = trainable_kind(sweep.trainable.kind), sweep.trainable_settings()
+    notes = kind.check_data(settings, launch.data_root)
+    return _Data(content=kind.content(settings, launch.data_root), notes=notes)
+
+
+def _check_same_data(sweep: SweepFile, database: TrialDatabase, found: _Data, launch: Launch) -> None:
+    """Refuse to go on with other data than the sweep began with; a database of earlier versions does not tell."""
+    began = [str(event.data["content"]) for event in database.events(sweep.name, kinds=[DATA])]
+    if began and began[0] != found.content:
+        root = resolve_data_root(launch.data_root)
+        where = "no data root is given" if root is None else f"the data root in use is {root}"
+        raise UsageError(
+            f"the data are not those that the sweep {sweep.name} began with: {where}",
+            f"Give the data root that it began with (--data-root or {DATA_ROOT_VARIABLE}), or start a new sweep.",
+        )
+
+
+def _write_notes(database: TrialDatabase, name: str, notes: Sequence[str]) -> None:
+    """Keep notes that the sweep does not have yet; a resume may find records from elsewhere that were not there."""
+    told = {event.data["text"] for event in database.events(name, kinds=[NOTE])}
+    for text in notes:
+        if text not in told:
+            database.add_event(name, NOTE, {"text": text})
 
 
 def _processor() -> str:

@@ -15,6 +15,7 @@ from kdsearch.search.trialdb import frames, reads
 from kdsearch.search.trialdb.database import TrialDatabase
 from kdsearch.search.trialdb.operations import EventRow, SpaceRow
 
+DATA = "data"  # what a sweep trains on, as a digest
 DECISION = "decision"
 NOTE = "note"
 SCHEDULER = "scheduler"
@@ -29,7 +30,7 @@ def read_record(database: TrialDatabase, name: str, *, metrics: Collection[str] 
     """
     with database.reading() as connection:
         sweep = reads.sweep(connection, name)
-        events = reads.events(connection, name, kinds=(DECISION, NOTE, SCHEDULER))
+        events = reads.events(connection, name, kinds=(DATA, DECISION, NOTE, SCHEDULER))
         return SweepRecord(
             name=sweep.name,
             kind=sweep.kind,
@@ -48,6 +49,7 @@ def read_record(database: TrialDatabase, name: str, *, metrics: Collection[str] 
             notes=tuple(str(event.data["text"]) for event in events if event.kind == NOTE),
             arrays=reads.arrays(connection, name),
             rungs=_rungs([event.data for event in events if event.kind == SCHEDULER]),
+            content=next((str(event.data["content"]) for event in events if event.kind == DATA), ""),
             **_statistics(sweep.settings),
         )
 

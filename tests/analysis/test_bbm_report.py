@@ -25,7 +25,7 @@ from kdsearch.analysis.bbm_wording import method, score, signed_score
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.report import ReportError, ReportFiles, write_report
 
-MADE_UP = "No records were found: a made-up sample stands in for them."
+MADE_UP = "The records of PhysioNet are a made-up sample: the numbers are no results."
 
 
 def study_of(**given) -> Study:
@@ -310,6 +310,36 @@ def test_a_made_up_sample_is_said_in_the_title():
     both = render_bbm(analyse_bbm([record, other]), {}, ())
     assert "<title>Sweeps bbm-made-up (made-up sample) and real</title>" in both
     assert "made-up sample" not in render_bbm(analyse_bbm([other]), {}, ())
+
+
+def test_a_made_up_set_from_elsewhere_makes_no_results_up():
+    note = "The records from elsewhere (eICU) are made up: numbers on them are no results."
+    record = synthetic_bbm.study(methods=("bbm",), seeds=1, given=False, notes=(note, "A made-up sample."))
+    page = render_bbm(analyse_bbm([record]), {}, ())
+    assert "<title>bbm-made-up</title>" in page
+    assert note in spoken(page)
+
+
+SHARED = ", and those that learn from a teacher share one teacher."
+
+
+def test_scope_says_who_shares_a_teacher():
+    one, same = (synthetic_bbm.study(name=name, methods=(name,), seeds=2) for name in ("transformer", "bbm"))
+    other = replace(same, trials=same.trials.assign(seed=same.trials["seed"] + 1))
+    by_file = synthetic_bbm.study(name="deit", methods=("deit",), seeds=2, given=False)
+    trainable = {**by_file.settings["trainable"], "teacher": {"file": "teacher.pt"}}
+    by_file = replace(by_file, settings={**by_file.settings, "trainable": trainable})
+    alone = synthetic_bbm.study(methods=("transformer",), seeds=2, given=False)
+    cases = [
+        ((one,), SHARED),
+        ((one, same), SHARED),
+        ((by_file,), SHARED),
+        ((one, other), ", and of one sweep, those that learn from a teacher share one teacher."),
+        ((one, by_file), ", and of one sweep, those that learn from a teacher share one teacher."),
+        ((alone,), "and one test part."),
+    ]
+    for records, words in cases:
+        assert story.scope(analyse_bbm(records).studies[0]).endswith(words)
 
 
 def test_a_title_of_the_settings_is_used():

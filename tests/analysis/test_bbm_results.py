@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,11 @@ from scipy import stats
 
 from kdsearch.analysis.bbm_layers import best_match, is_causal, over_equal, uniform_reach
 from kdsearch.analysis.bbm_methods import mean_over_seeds
-from kdsearch.analysis.bbm_scores import GIVEN, last_values, table_trials
+from kdsearch.analysis.bbm_scores import GIVEN, VALIDATION, last_values, table_trials
 from kdsearch.analysis.bbm_search import search_result
 from kdsearch.analysis.bbm_story import MAIN
-from kdsearch.analysis.bbm_study import Study, analyse_bbm
+from kdsearch.analysis.bbm_study import MADE_UP, Study, analyse_bbm
+from kdsearch.analysis.bbm_tables import layer_arrays
 from kdsearch.analysis.paired import paired_table
 from kdsearch.analysis.record import SweepRecord
 
@@ -137,7 +139,7 @@ def test_sweeps_on_the_same_records_stand_in_one_table():
         "transformer",
         3,
     )
-    assert [row.name for row in study.rows][2:] == [f"{GIVEN} ({name})" for name in ("transformer", "bbm")]
+    assert [row.name for row in study.rows][2:] == [GIVEN]
 
 
 def test_chosen_and_best_are_told_by_what_they_train():
@@ -157,12 +159,63 @@ def test_one_method_of_two_sweeps_is_told_apart_and_other_seeds_are_said():
     assert not study_of(one).notes
 
 
-@pytest.mark.parametrize(
-    "other", [{"data": "physionet2021"}, {"notes": ("No data: a made-up sample stands in for it.",)}]
-)
+@pytest.mark.parametrize("other", [{"data": "physionet2021"}, {"notes": (f"The records of X {MADE_UP}.",)}])
 def test_sweeps_on_other_records_are_studies_of_their_own(record, other):
     report = analyse_bbm([record, synthetic_bbm.study(name="other", methods=("bbm",), **other)])
     assert [len(study.records) for study in report.studies] == [1, 1]
+
+
+def test_sweeps_on_other_files_of_the_same_name_are_studies_of_their_own():
+    """Of 4,000 patients and of 40,000, say."""
+    few, many, more = (
+        replace(synthetic_bbm.study(name=name, methods=(name,), seeds=2), content=content)
+        for name, content in (("transformer", "few"), ("bbm", "many"), ("deit", "many"))
+    )
+    report = analyse_bbm([few, many, more])
+    assert [study.records for study in report.studies] == [(few,), (many, more)]
+    assert [study.title for study in report.studies] == ["PhysioNet 2019, set 1", "PhysioNet 2019, set 2"]
+    names = np.load(io.BytesIO(layer_arrays(report))).files
+    assert {name.split("/")[0] for name in names} == {study.title for study in report.studies}
+    assert study_of(many, more).title == "PhysioNet 2019"
+
+
+def reused(record: SweepRecord, **changes) -> SweepRecord:
+    """The same sweep, whose teacher was found trained: it has its result, but no epochs."""
+    trials = record.trials
+    first = trials["role"] == "pretrain"
+    told = {"message": "reused: trained as trial 0 of sweep transformer", **changes}
+    trials = trials.assign(**{key: trials[key].mask(first, value) for key, value in told.items()})
+    return replace(record, trials=trials, curves=record.curves[record.curves["trial"] != 0])
+
+
+def test_a_teacher_of_several_sweeps_has_one_row_that_of_its_training():
+    one, other = (synthetic_bbm.study(name=name, methods=(name,)) for name in ("transformer", "bbm"))
+    expected = study_of(one).rows[-1]
+    for records in ((one, reused(other)), (reused(other), one)):
+        study = study_of(*records)
+        (row,) = [row for row in study.rows if row.given]
+        assert (row.name, row.mean(VALIDATION)) == (GIVEN, expected.mean(VALIDATION))
+        assert study.teachers == 1
+
+
+@pytest.mark.parametrize("changes", [{"seed": 8}, {"error": 36.0}])
+def test_teachers_that_differ_have_a_row_each(changes):
+    one, other = (synthetic_bbm.study(name=name, methods=(name,)) for name in ("transformer", "bbm"))
+    other = replace(other, trials=reused(other, **changes).trials)
+    study = study_of(one, other)
+    assert [row.name for row in study.rows][2:] == [f"{GIVEN} ({name})" for name in ("transformer", "bbm")]
+    assert study.teachers == 2
+
+
+def test_a_teacher_without_a_value_has_no_row_but_counts(record):
+    study = study_of(reused(record))
+    assert not any(row.given for row in study.rows)
+    assert study.teachers == 1
+
+
+def test_a_teacher_that_failed_keeps_its_row(record):
+    rows = study_of(reused(record, state="failed")).rows
+    assert [row.unlucky for row in rows if row.given] == [{"failed": 1}]
 
 
 def test_blocks_are_compared_with_the_fewest():
