@@ -53,6 +53,7 @@ UNLUCKY = ("diverged", "failed")  # count with the error that the sweep fixed
 STOPPED = "stopped"
 SEARCH = "search"
 PRETRAIN = "pretrain"
+CONFIRMATION = "confirmation"  # the design of trials that train a search's best configuration anew
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +103,16 @@ def counted_trials(record: SweepRecord) -> pd.DataFrame:
     counted[outcomes.finished] = outcomes.errors
     trials["error"] = counted
     return trials
+
+
+def of_search(trials: pd.DataFrame) -> pd.Series[bool]:
+    """Say which trials a searcher learned from or a comparison is made of: no pre-training, no confirmation."""
+    return (trials["role"] == SEARCH) & ~of_confirmation(trials)
+
+
+def of_confirmation(trials: pd.DataFrame) -> pd.Series[bool]:
+    """Say which trials train the best configuration of a search anew, after it; their errors are test errors."""
+    return trials["design"].isin([CONFIRMATION])
 
 
 def parameter_columns(record: SweepRecord) -> list[str]:

@@ -49,7 +49,7 @@ class MethodRow:
 
     name: str
     runs: int  # finished ones: complete, diverged and failed
-    accuracies: Floats  # [runs], by run; a diverged or failed run counts as 100 - diverged_error
+    accuracies: Floats  # [runs], by run; a diverged or failed run counts as 100 - diverged_error, or 0
     mean: float
     spread: float | None  # standard deviation over runs (n - 1); None for one run
     low: float  # least accuracy
@@ -102,7 +102,8 @@ def compare(record: SweepRecord) -> MethodComparison | None:
     settings = record.settings.get("searcher") or {}
     periods = settings.get("periods") or {}
     reference = str(settings.get("reference") or REFERENCE)
-    finals = _finals(trials, record.diverged_error)
+    diverged_error = min(_PERCENT, record.diverged_error)  # an accuracy is 0 at the least
+    finals = _finals(trials, diverged_error)
     studied = _is_studied(finals["method"], periods)
     names = _names(finals.loc[~studied, "method"], settings)
     finished = finals[finals["finished"]]
@@ -121,7 +122,7 @@ def compare(record: SweepRecord) -> MethodComparison | None:
                 record.curves,
                 metric="test_error" if tested else "val_error",
                 alpha=record.alpha,
-                diverged_error=record.diverged_error,
+                diverged_error=diverged_error,
             )
             for row in rows
         ),

@@ -18,7 +18,7 @@ from kdsearch.analysis.bars import Scale
 from kdsearch.analysis.comparison import Difference, auc_difference
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.figure_style import Drawing, inline_svg
-from kdsearch.analysis.frames import COMPLETE, UNLUCKY
+from kdsearch.analysis.frames import COMPLETE, CONFIRMATION, PRETRAIN, SEARCH, UNLUCKY, of_confirmation
 from kdsearch.analysis.page_methods import MethodsView, method_matrix, methods_view
 from kdsearch.analysis.paths import PathEnd, PathFigure, path_ends, paths
 from kdsearch.analysis.results import SpaceResult, SweepResult
@@ -48,7 +48,9 @@ class SweepView:
     headline: Markup
     chapters: tuple[tuple[SpaceResult, list[Markup]], ...]
     overview: Overview
-    states: tuple[tuple[str, int, int], ...]  # state, trials of the search, pre-trainings
+    states: tuple[
+        tuple[str, int, int, int], ...
+    ]  # state; trials of the search, pre-trainings, trainings anew
     messages: tuple[tuple[str, str, list[int]], ...]  # state, message, trials; the most frequent first
     more_messages: int  # further ones that the page does not show
     settings: str
@@ -210,11 +212,14 @@ def _overview(result: SweepResult) -> Overview:
     )
 
 
-def _states(result: SweepResult) -> tuple[tuple[str, int, int], ...]:
+def _states(result: SweepResult) -> tuple[tuple[str, int, int, int], ...]:
     trials = result.trials
-    table = Counter(zip(trials["state"], trials["role"], strict=True))
-    rows = [(state, table[state, "search"], table[state, "pretrain"]) for state in _STATES]
-    return tuple(row for row in rows if row[1] or row[2] or row[0] in (COMPLETE, *UNLUCKY))
+    roles = trials["role"].astype(object).where(~of_confirmation(trials), CONFIRMATION)
+    table = Counter(zip(trials["state"], roles, strict=True))
+    rows = [
+        (state, table[state, SEARCH], table[state, PRETRAIN], table[state, CONFIRMATION]) for state in _STATES
+    ]
+    return tuple(row for row in rows if any(row[1:]) or row[0] in (COMPLETE, *UNLUCKY))
 
 
 def messages(result: SweepResult) -> tuple[tuple[str, str, list[int]], ...]:

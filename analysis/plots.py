@@ -36,6 +36,7 @@ _INSIDE = 6  # conditions whose legend fits into a panel
 _LEGEND_WIDTH = 26  # letters of a condition that fit there
 _LEGEND_LINE = 0.16  # inches
 _LOG_FROM = 8  # curves whose values span such a factor get a logarithmic axis
+_WHOLE = 100.0  # per cent
 _FIRST_READ = 4  # draws from which on the whole band must be on the page; the mean is from the first
 _ERROR_AXIS = "validation error (%)"
 _SHARE_AXIS = "share of draws with a lower error"
@@ -101,7 +102,8 @@ def _error_range(curves: Sequence[Edf]) -> tuple[float, float]:
         inside = curve.errors[curve.errors <= quartile + _REACH * (quartile - start)]
         highest = max(highest, float(inside[-1]))
     margin = max(0.04 * (highest - lowest), 0.05)
-    return max(0.0, lowest - margin), min(100.0, highest + margin)
+    end = highest + margin
+    return max(0.0, lowest - margin), end if highest > _WHOLE else min(_WHOLE, end)
 
 
 def _note_beyond(axes: Axes, curves: Sequence[tuple[str, Edf, Band | None]], high: float) -> None:

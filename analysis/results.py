@@ -13,15 +13,17 @@ from kdsearch.analysis.best import Baseline, BestConfiguration, Ranking, baselin
 from kdsearch.analysis.best_of_n import expected_best
 from kdsearch.analysis.conditions import ConditionRow, condition_table
 from kdsearch.analysis.confirmation import Confirmation, confirmation
+from kdsearch.analysis.confirmed import Confirmed, confirmed
 from kdsearch.analysis.edf import Band, Edf, edf, edf_band
 from kdsearch.analysis.frames import (
     COMPLETE,
-    SEARCH,
     Floats,
     Population,
     configuration,
     counted_trials,
     fitting,
+    of_confirmation,
+    of_search,
     parameter_columns,
     population,
 )
@@ -31,7 +33,7 @@ from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
 from kdsearch.spaces import DesignSpace, space_from_spec
 
 FIGURE_CONDITIONS = 8  # conditions of a group that one figure can hold
-COMPARISON = "comparison"  # the searcher that compares methods
+COMPARISONS = ("comparison", "named")  # the searchers whose trials stand for methods
 _SAME = 1e-9  # per cent: two AUCs of the same trials
 
 
@@ -113,6 +115,7 @@ class SweepResult:
     compares: bool = False  # the sweep compares methods; then nothing is estimated of its space
     methods: MethodComparison | None = None  # None too where no run of any method is known yet
     trajectories: tuple[Trajectory, ...] = ()  # of the metaparameters that gradient searchers moved
+    confirmed: Confirmed | None = None  # the best configuration, trained anew after the search
 
     @property
     def best(self) -> tuple[BestConfiguration, ...]:
@@ -130,8 +133,8 @@ class SweepResult:
 
     @property
     def searched(self) -> pd.DataFrame:
-        """Trials that are no pre-training."""
-        return self.trials[self.trials["role"] == SEARCH]
+        """Trials that are no pre-training, and that confirm no best configuration: those count for the search."""
+        return self.trials[of_search(self.trials)]
 
     @property
     def estimated(self) -> tuple[SpaceResult, ...]:
@@ -145,6 +148,7 @@ def analyse(record: SweepRecord) -> SweepResult:
         return _compared(record)
     trials = counted_trials(record)
     parameters = tuple(parameter_columns(record))
+    found = trials[~of_confirmation(trials)]
     spaces: list[SpaceResult] = []
     for space in record.spaces:
         spaces.append(_space_result(record, space, trials, parameters, before=spaces))
@@ -156,18 +160,23 @@ def analyse(record: SweepRecord) -> SweepResult:
         parameters=parameters,
         spaces=tuple(spaces),
         baselines=baselines(trials),
-        ranking=ranking(record, trials, parameters, [space.population for space in spaces]),
+        ranking=ranking(record, found, parameters, [space.population for space in spaces]),
         lowest=tuple(_lowest(space) for space in ends),
-        trajectories=trajectories(trials[trials["role"] == SEARCH], record.curves),
+        trajectories=trajectories(found[of_search(found)], record.curves),
+        confirmed=confirmed(trials, parameters, diverged_error=record.diverged_error),
     )
 
 
 def compares_methods(record: SweepRecord) -> bool:
-    """Whether a sweep compares methods: by its settings, or because its trials say whose run they are."""
+    """Whether a sweep compares methods: its searcher says so, since trials that confirm a search have a method too.
+
+    Where the settings name no searcher, trials say it that have a method and confirm nothing.
+    """
     searcher = record.settings.get("searcher")
-    if isinstance(searcher, Mapping) and searcher.get("kind") == COMPARISON:
-        return True
-    return "method" in record.trials and bool(record.trials["method"].notna().any())
+    if isinstance(searcher, Mapping) and "kind" in searcher:
+        return searcher["kind"] in COMPARISONS
+    trials = record.trials.reindex(columns=["method", "design"])
+    return bool((trials["method"].notna() & ~of_confirmation(trials)).any())
 
 
 def _compared(record: SweepRecord) -> SweepResult:

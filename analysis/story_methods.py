@@ -161,7 +161,7 @@ def _unlucky(result: SweepResult, comparison: MethodComparison) -> Markup:
         plural(runs, "run"),
         listed(parts),
         "it counts" if diverged + failed == 1 else "they count",
-        f"{100 - result.record.diverged_error:g}",
+        f"{max(0.0, 100 - result.record.diverged_error):g}",
     )
 
 

@@ -104,7 +104,12 @@ class StatisticsSettings(Section):
     a: float = Field(0.0, ge=0, lt=100)
     tau: float = Field(100.0, gt=0, le=100)
     alpha: float = Field(0.05, gt=0, lt=1)
-    diverged_error: float = Field(100.0, ge=0, le=100)
+    diverged_error: float = Field(
+        100.0,
+        ge=0,
+        le=1000,
+        description="of trials that diverged or failed; above 100 where a complete trial's error can be",
+    )
 
     @model_validator(mode="after")
     def _interval(self) -> StatisticsSettings:

@@ -22,6 +22,7 @@ from kdsearch.search.result_rows import array_rows, metric_rows
 from kdsearch.search.schedulers.asha import Verdict
 from kdsearch.search.schedulers.scheduler import Scheduler, error_that_counts, told
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
+from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.searchers.plans import objective_metric
 from kdsearch.search.teachers import Teachers
 from kdsearch.search.trial_states import Job, LiveTrial, PastTrial, Tally
@@ -193,11 +194,12 @@ class Coordinator:
             configuration=baseline.configuration,
             seed=baseline.seed,
             search=False,
+            design="baseline",
             output=baseline.path,
         )
         self._teachers.expect(baseline)
         self._trials[trial.number] = trial
-        row = self._row(trial, orbit_size=1, design="baseline", probability=None)
+        row = self._row(trial, orbit_size=1, probability=None)
         self._submit(op.AddTrials(self.sweep.name, (row,)))
         past = self._history.get(trial.number)
         if past is not None:
@@ -220,7 +222,7 @@ class Coordinator:
         requests = self.searcher.ask(wanted)
         added = [self._add(request) for request in requests]
         rows = [
-            self._row(trial, request.orbit_size, request.design, request.probability)
+            self._row(trial, request.orbit_size, request.probability)
             for trial, request in zip(added, requests, strict=True)
         ]
         if rows:
@@ -248,12 +250,13 @@ class Coordinator:
             seed=derive_seed(self.sweep.seed, *(request.seed_key or ("trial", request.number))),
             search=True,
             plan=request.plan,
+            design=request.design,
             needs=tuple(self._kind.inputs(self._settings, request.configuration)),
         )
         self._trials[trial.number] = trial
         return trial
 
-    def _row(self, trial: LiveTrial, orbit_size: int, design: str, probability: float | None) -> op.TrialRow:
+    def _row(self, trial: LiveTrial, orbit_size: int, probability: float | None) -> op.TrialRow:
         return op.TrialRow(
             number=trial.number,
             configuration=trial.configuration,
@@ -262,7 +265,7 @@ class Coordinator:
             created=self._clock(),
             role=Role.SEARCH if trial.search else Role.PRETRAIN,
             orbit_size=orbit_size,
-            sampling_design=design,
+            sampling_design=trial.design,
             inclusion_probability=probability,
             plan=trial.plan,
         )
@@ -375,8 +378,12 @@ class Coordinator:
             self._teachers.finished(trial, sweep=self.sweep.name, state=state, message=message)
 
     def _count(self, trial: LiveTrial, state: str, error: float | None) -> None:
-        """Count a finished trial; trials that a method learns from are measured on another part than its final ones."""
-        self.tally.count(trial.number, state, error if trial.plan.get("final", True) else None)
+        """Count a finished trial; the best error is that of one part: of validation, in a comparison of the test.
+
+        Neither what a method learns from nor what confirms a search's best configuration is measured on that part.
+        """
+        counts = trial.plan.get("final", True) and trial.design != CONFIRMATION
+        self.tally.count(trial.number, state, error if counts else None)
 
     def _tell(self, number: int, state: str, error: float | None) -> None:
         counted = error_that_counts(state, error)

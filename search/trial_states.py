@@ -43,6 +43,7 @@ class LiveTrial:
     seed: int
     search: bool
     plan: Mapping[str, Any] = field(default_factory=dict)
+    design: str = ""  # how it came to be asked for
     attempt: int = 0  # the newest one
     failures: int = 0  # attempts of this run that failed; an interrupt is no failure
     checkpoint: Path | None = None

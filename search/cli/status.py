@@ -11,6 +11,7 @@ from kdsearch.search.cli.common import database_option, debug_option, json_optio
 from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.cli.methods import methods_of, planned_runs, print_methods
 from kdsearch.search.cli.studies import is_study, print_study, study_of
+from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.trialdb import TrialDatabase, read_record
 from kdsearch.search.trialdb.states import Role, TrialState
 
@@ -61,19 +62,18 @@ def _state(row: dict[str, Any]) -> str:
 
 
 def _best(row: dict[str, Any]) -> str:
-    if row["comparison"] is not None or row["study"] is not None:
-        return "-"  # the table of methods says more
-    return "" if row["best_error"] is None else f"{row['best_error']:.2f} % (trial {row['best_trial']})"
+    if row["best_error"] is not None:
+        return f"{row['best_error']:.2f} % (trial {row['best_trial']})"
+    return "" if row["comparison"] is None and row["study"] is None else "-"  # the table of methods says more
 
 
 def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
     sweep = database.sweep(name)
     scored = is_study(sweep.trainable)
-    compares = (
-        not scored and planned_runs(sweep.settings) is not None
-    )  # then errors are of several methods, on two parts
+    compares = planned_runs(sweep.settings) is not None  # then errors are of several methods, on two parts
     trials = [] if compares else database.trials(name, states=[TrialState.COMPLETE])
-    complete = [(t.error, t.number) for t in trials if t.role is Role.SEARCH and t.error is not None]
+    found = [t for t in trials if t.role is Role.SEARCH and t.sampling_design != CONFIRMATION]
+    complete = [(t.error, t.number) for t in found if t.error is not None]
     error, number = min(complete, default=(None, None))
     study = study_of(read_record(database, name)) if scored else None
     return {
@@ -85,7 +85,7 @@ def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
         "trials": {str(state): n for state, n in database.counts_by_state(name, role=Role.SEARCH).items()},
         "best_error": error,
         "best_trial": number,
-        "comparison": methods_of(read_record(database, name)) if compares else None,
+        "comparison": methods_of(read_record(database, name)) if compares and not scored else None,
         "study": study if study is not None and study["methods"] else None,
         "driver": database.driver_state(name),
         "created": sweep.created,

@@ -47,20 +47,20 @@ def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
 
 
 def _findings(record: SweepRecord) -> dict[str, Any]:
-    """The table of methods of a sweep that compares some, else the lineage and the best configuration."""
+    """The table of methods of a sweep that compares some; of a search the lineage and the best configuration."""
+    nothing = dict.fromkeys(("best", "lowest", "confirmed", "comparison", "study"))
     comparison = methods_of(record)
     if comparison is not None:
-        return {"lineage": [], "best": None, "lowest": None, "comparison": comparison, "study": None}
-    study = study_of(record)
-    if study is not None and study["methods"]:
-        return {"lineage": [], "best": None, "lowest": None, "comparison": None, "study": study}
-    result = analyse(record)
+        return {"lineage": [], **nothing, "comparison": comparison}
+    study, result = study_of(record), analyse(record)
+    scored = study is not None and bool(study["methods"])
     return {
-        "lineage": _lineage(result),
+        "lineage": [] if scored else _lineage(result),
+        **nothing,
         "best": _best(result),
-        "lowest": _lowest(result),
-        "comparison": None,
-        "study": None,
+        "lowest": None if result.compares else _lowest(result),
+        "confirmed": _confirmed(result),
+        "study": study if scored else None,
     }
 
 
@@ -94,6 +94,27 @@ def _best(result: SweepResult) -> dict[str, Any] | None:
         "spread": best.trainings.spread,
         "trainings": best.trainings.n,
         "trials": list(best.trainings.numbers),
+    }
+
+
+def _confirmed(result: SweepResult) -> dict[str, Any] | None:
+    """How the best configuration did when it was trained anew, after the search."""
+    again = result.confirmed
+    if again is None:
+        return None
+    ended = again.trainings
+    return {
+        "text": str(again),
+        "configuration": dict(again.configuration),
+        "planned": again.planned,
+        "states": dict(again.states),
+        "trials": [] if ended is None else list(ended.numbers),
+        "errors": [] if ended is None else list(ended.errors),  # of the test part
+        "error": None if ended is None else ended.mean,
+        "spread": None if ended is None else ended.spread,
+        "validation_error": again.validation_error,
+        "validation_trial": again.trial,
+        "among": again.among,
     }
 
 
@@ -137,6 +158,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         print_methods(console, summary["comparison"])
     elif summary["study"] is not None:
         print_study(console, summary["study"])
+        if summary["best"] is not None:
+            console.print()
+            _print_best(console, summary)
     else:
         if not _says_nothing(summary["lineage"]):
             console.print(_lineage_table(summary["lineage"]))
@@ -200,5 +224,7 @@ def _print_best(console: Console, summary: Mapping[str, Any]) -> None:
             console.print(f"  learned weights at the end: {weights}", markup=False, soft_wrap=True)
     if lowest is not None:
         console.print(f"Lowest error of a single training: {lowest['error']:.2f} % (trial {lowest['trial']})")
+        if summary["confirmed"] is not None:
+            console.print(summary["confirmed"]["text"], markup=False, soft_wrap=True)
     else:
         console.print("No trial was completed, so there is no best one; the report says what became of them.")

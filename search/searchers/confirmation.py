@@ -8,14 +8,16 @@ the lower number is the best; only a trial that was trained to its end can be.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
+from kdsearch.analysis.frames import CONFIRMATION
 from kdsearch.search.searchers.base import Note, Outcome, Overview, Record, Request, Searcher
 from kdsearch.search.searchers.plans import final_plan
 from kdsearch.spaces import DesignSpace
 
 METHOD: Final = "best"  # what plans and tables call these trials
-DESIGN: Final = "confirmation"
+DESIGN: Final = CONFIRMATION  # by which reports tell these trials from the search's
 
 
 class Confirmation:
@@ -43,8 +45,12 @@ class Confirmation:
         return self._searcher.space
 
     def overview(self) -> Overview:
-        """Where the search stands."""
-        return self._searcher.overview()
+        """Where the search stands, with the trainings that follow it counted from the start."""
+        found, confirming = self._searcher.overview(), self._confirming
+        if confirming is None:
+            return replace(found, planned=found.planned + self._runs)
+        done = sum(number in self._outcomes for number in confirming)
+        return replace(found, done=found.done + done, planned=found.planned + len(confirming))
 
     def ask(self, n: int) -> Sequence[Request]:
         """At most n new trials: the search's and, once it is done, those of its best configuration."""

@@ -61,6 +61,8 @@ def test_diverged_failed_and_unfinished_runs_are_counted(record, compared):
     assert rows["gradient"].low == 0
     assert (rows["prediction"].runs, rows["prediction"].unfinished) == (9, 1)
     assert rows["prediction"].numbers == tuple(range(9))
+    worse = compare(replace(record, diverged_error=400.0))  # no accuracy is below 0
+    assert [row.mean for row in worse.rows] == [row.mean for row in compare(record).rows]
     chance = compare(replace(record, diverged_error=90.0))
     assert by_name(chance)["gradient"].low == pytest.approx(10)
 

@@ -280,6 +280,22 @@ def test_all_diverged_counts_as_the_worst(record, tmp_path):
     assert [float(row["auc"]) for row in whole] == pytest.approx([10.0])
 
 
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_lost_trials_may_count_with_more_than_the_whole(tmp_path, share):
+    record = replace(synthetic.generic(trials=20), diverged_error=400.0)
+    trials = record.trials.copy()
+    lost = trials["number"] < share * len(trials)
+    trials.loc[lost, "state"], trials.loc[lost, "error"] = "diverged", float("nan")
+    result = analyse(replace(record, trials=trials))
+    (space,) = result.estimated
+    counted = [100 - error for error in trials["error"].fillna(100.0)]
+    assert space.auc == pytest.approx(np.mean(counted))  # what lies beyond tau is 0, not less
+    assert space.curve.errors[-1] == 400.0
+    assert 0 <= space.band.low[-1] <= space.band.high[-1] <= 1
+    files = write_report([replace(record, trials=trials)], tmp_path / "out")
+    assert "400 % error" in spoken(files.page.read_text(encoding="utf-8"))
+
+
 def test_generic_space_with_a_window(tmp_path):
     record = replace(synthetic.generic(), a=10.0, tau=20.0)
     files = write_report([record], tmp_path / "out")

@@ -97,7 +97,7 @@ def url(tmp_path: Path) -> str:
                 filler.final(method, run, score)
         verdict = {"trial": 2, "rung": 1, "value": 95.0, "cutoff": 90.0, "stopped": True, "recorded": 1}
         events = [EventRow(kind="scheduler", at=START, data=verdict | {"reason": "above"})]
-        events.append(note_event("No records: a made-up sample stands in.", START))
+        events.append(note_event("The records of X are a made-up sample: the numbers are no results.", START))
         database.apply([AddEvents("ehr", tuple(events))])
     return url
 

@@ -62,6 +62,31 @@ def test_the_best_is_trained_with_seeds_of_its_own():
     assert not searcher.ask(1)
 
 
+def test_trainings_that_follow_are_planned_from_the_start():
+    def stands(searcher):
+        return searcher.overview().done, searcher.overview().planned
+
+    searcher, asked = searched([5.0, 3.0, 9.0, 3.0, 7.0, 8.0])
+    assert stands(make_searcher(confirmed(), first_number=10)) == (0, 8)
+    assert stands(searcher) == (6, 8)
+    for done, request in enumerate(searcher.ask(100), start=7):
+        searcher.tell(request.number, Outcome(state="complete", error=1.0))
+        assert stands(searcher) == (done, 8)
+    searcher, _ = searched([5.0] * 6, states=["failed"] * 6)
+    assert searcher.done
+    assert stands(searcher) == (6, 6)
+    assert len(asked) == 6
+
+
+def test_the_best_error_on_show_is_that_of_the_search(clock, tmp_path):
+    driver = Driver(confirmed(trials=2, confirm=60), clock, tmp_path).run()
+    errors = {row.number: row.error for row in driver.rows(op.FinishTrials)}
+    best = min(range(2), key=lambda number: errors[number])
+    assert min(errors.values()) < errors[best]  # a test error of one of the 60 is lower
+    tally = driver.coordinator.tally
+    assert (tally.best_number, tally.best_error, tally.finished) == (best, errors[best], 62)
+
+
 def test_the_search_itself_never_sees_the_test_part():
     _, asked = searched([5.0] * 6)
     assert not any(request.plan.get("evaluate") for request in asked)

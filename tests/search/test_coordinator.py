@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdsearch.search.baselines import Baseline, baselines_for
-from kdsearch.search.config import load_sweep, parse_sweep
+from kdsearch.search.config import StatisticsSettings, load_sweep, parse_sweep
 from kdsearch.search.coordinator import Idle
 from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import operations as op
@@ -97,6 +97,12 @@ def test_a_diverged_member_counts_with_error_100_and_its_neighbours_go_on(clock,
     assert (str(ends[2].state), ends[2].error, ends[2].last_epoch) == ("diverged", None, 1)
     assert all(row.last_epoch == 4 for number, row in ends.items() if number != 2)
     assert driver.coordinator.searcher.ledger.outcomes[2].error == 100.0
+
+
+def test_what_lost_trials_count_with_may_lie_above_every_error(clock, tmp_path):
+    sweep = sweep_of(diverge=[2]).model_copy(update={"statistics": StatisticsSettings(diverged_error=400)})
+    driver = Driver(sweep, clock, tmp_path).run()
+    assert driver.coordinator.searcher.ledger.outcomes[2].error == 400.0
 
 
 def test_draws_are_written_after_their_trials(clock, tmp_path):
