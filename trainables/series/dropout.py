@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost little on the CPU, where drawing them is a good part of a small transformer's time."""
+"""Dropout whose random numbers cost little on the CPU, where they are a good part of a small transformer's time."""
 
 from __future__ import annotations
 
