@@ -322,13 +322,17 @@ def test_finite_differences_are_refused_as_the_exact_derivative_is_there():
         (HOURS, {"hidden": categorical(6, 8)}, "hidden"),  # the teacher's, which no trial trains
         (HOURS, {"ratio": categorical(0.1, 0.2)}, "ratio"),
         (HOURS, {"method": categorical("transformer"), "blocks": categorical(1, 2)}, "blocks"),
-        (HOURS, {"method": categorical("teacher"), "lambda": categorical(1.0)}, "lambda"),
+        (HOURS, {"method": categorical("teacher"), "lambda": categorical(1.0, 2.0)}, "lambda"),
         (SIGNALS, {"augment_intensity": categorical(0.1, 0.5)}, "augment_intensity"),
     ],
 )
 def test_parameters_without_effect_are_refused(settings, parameters, name):
     with pytest.raises(UsageError, match=f"{name} has no effect"):
         KIND.check_space(settings, space(**parameters))
+
+
+def test_a_value_that_stands_alone_is_taken_with_or_without_effect():
+    KIND.check_space(HOURS, space(method=categorical("teacher"), blocks=categorical(2)))
 
 
 def test_parameters_with_effect_in_some_trials_are_taken():

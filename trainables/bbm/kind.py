@@ -20,6 +20,7 @@ from kdsearch.trainables.protocol import Configuration, Member, Pack, Pretrainin
 TEACHER: Final = "teacher"  # the role of the trained teacher among a trial's inputs
 _LOOKS: Final = 200  # configurations of a space that are tried on the settings
 _LARGEST_WEIGHT: Final = 1e6
+_SEVERAL: Final = ("low", "high")  # the ends of an interval
 
 
 class BbmKind:
@@ -58,8 +59,8 @@ class BbmKind:
             except UsageError as error:
                 raise UsageError(f"the space holds {dict(drawn)}: {error.message}", error.hint) from None
             used |= read.effective(drawn)
-        for name in space.parameter_names:
-            if name not in used:
+        for name, spec in space.parameters_spec().items():
+            if name not in used and len(spec.get("values", _SEVERAL)) > 1:  # one value is no search
                 raise UsageError(
                     f"the parameter {name} has no effect on what this space trains",
                     "Leave it out of the space.",

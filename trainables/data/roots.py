@@ -26,6 +26,8 @@ def resolve_data_root(
     given, source = explicit, "--data-root"
     if given is None or not str(given):
         given, source = environment.get(DATA_ROOT_VARIABLE) or None, DATA_ROOT_VARIABLE
+    elif environment.get(DATA_ROOT_VARIABLE) and Path(given) == Path(environment[DATA_ROOT_VARIABLE]):
+        source = DATA_ROOT_VARIABLE  # the command line hands on what it found there
     if given is None:
         return None
     root = Path(given).expanduser()

@@ -21,7 +21,7 @@ from typing import Any, Final
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.data.findings import DataError, Problem
 from kdsearch.trainables.data.roots import resolve_data_root
-from kdsearch.trainables.records.cache import HINT, Cache, CacheError
+from kdsearch.trainables.records.cache import HINT, Cache, CacheError, told
 from kdsearch.trainables.records.made_up import sample_records
 from kdsearch.trainables.records.sets import RecordFiles, find_records, record_set
 from kdsearch.trainables.records.summary import ReadSummary, Repaired
@@ -80,6 +80,9 @@ def _sample(name: str, cache: Cache) -> RecordFiles:
             try:
                 return find_records(name, root)
             except DataError:
+                with told(root):
+                    if isinstance(error.__cause__, OSError):
+                        raise error.__cause__ from None
                 raise CacheError(error.message, HINT) from error
         return find_records(name, root)
 
