@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kdsearch.analysis.bbm_layers import LayerMean
+from kdsearch.analysis.bbm_likeness import uniform_distance
 from kdsearch.analysis.bbm_plots import colours, plot_score_curves, plot_scores, plot_search
 from kdsearch.analysis.bbm_plots_layers import plot_attention, plot_cka, plot_reach
 from kdsearch.analysis.bbm_scores import CHALLENGE, SCORES
-from kdsearch.analysis.bbm_story import MAIN, uniform_distance
+from kdsearch.analysis.bbm_story import MAIN
 from kdsearch.analysis.bbm_study import BbmReport, BbmSweep, Study
 from kdsearch.analysis.bbm_wording import method, score
 from kdsearch.analysis.figure_style import Drawing, figure_style, finish
 from kdsearch.analysis.figures import slug
+from kdsearch.analysis.figures_methods import trajectory_drawings
 from kdsearch.analysis.wording import listed
 
 _MOST_PARAMETERS = 12
@@ -37,6 +39,8 @@ def bbm_drawings(report: BbmReport) -> dict[str, Drawing]:
     with figure_style():
         found = [drawing for study in report.studies for drawing in _study(study, study_key(report, study))]
         found += [drawing for sweep in report.sweeps for drawing in _search(sweep, sweep_key(report, sweep))]
+        for sweep in report.sweeps:
+            found += [drawing for _, drawing in trajectory_drawings(sweep.result, sweep_key(report, sweep))]
     return {drawing.stem: drawing for drawing in found}
 
 
@@ -72,7 +76,7 @@ def _layers(study: Study, prefix: str) -> Iterator[Drawing]:
         (study.cka_elsewhere, "cka-elsewhere", elsewhere),
     ):
         if found:
-            words = f"CKA of every block against every block of the teacher on {where}. {_means(found)}."
+            words = f"CKA of every unit against every unit of the teacher on {where}. {_means(found)}."
             yield finish(plot_cka(found), f"{prefix}{stem}", words)
     for found, stem, where in (
         (study.attention, "attention", "the test part"),
@@ -80,12 +84,12 @@ def _layers(study: Study, prefix: str) -> Iterator[Drawing]:
     ):
         if found:
             names = listed([method(one.method) for one in found])
-            words = f"Attention by block on {where}, averaged over records and heads, of {names}."
+            words = f"Attention by unit on {where}, averaged over records and heads, of {names}."
             yield finish(plot_attention(found, study.data.pieces), f"{prefix}{stem}", words)
     if study.reach:
         figure = plot_reach(study.reach, colours(study.rows), study.data.pieces, uniform_distance(study))
         told = "; ".join(f"{method(one.method)}: {score(one.mean, 2)}" for one in study.reach)
-        words = f"Mean attention distance by block, in {study.data.pieces}. Means over blocks, {told}."
+        words = f"Mean attention distance by unit, in {study.data.pieces}. Means over units, {told}."
         yield finish(figure, f"{prefix}attention-distance", words)
 
 

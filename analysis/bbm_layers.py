@@ -36,6 +36,7 @@ class LayerMean:
     spread: Floats  # standard deviation over runs, NaN where fewer than two have a value
     runs: int
     left_out: int  # runs whose array has another shape, or no finite value
+    each: Floats  # [runs]: the mean of all values of a run's array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ class Reach:
     method: str
     kind: str
     blocks: tuple[Mean, ...]  # first block first
+    over_blocks: Mean  # of the runs' own means over their blocks
 
     @property
     def mean(self) -> float | None:
@@ -72,22 +74,23 @@ def layer_means(
         ]
         mean = _mean(own, _DIMENSIONS[array.removesuffix(ELSEWHERE)])
         if mean is not None:
-            values, spread, runs = mean
+            values, spread, each = mean
             found.append(
                 LayerMean(
                     method=name,
                     kind=str(rows["kind"].iloc[0]),
                     mean=values,
                     spread=spread,
-                    runs=runs,
-                    left_out=len(own) - runs,
+                    runs=len(each),
+                    left_out=len(own) - len(each),
+                    each=each,
                 )
             )
     return tuple(found)
 
 
-def _mean(arrays: Sequence[NDArray[np.float32]], dimensions: int) -> tuple[Floats, Floats, int] | None:
-    """Return mean, standard deviation and number of the arrays of the most frequent shape that hold a number."""
+def _mean(arrays: Sequence[NDArray[np.float32]], dimensions: int) -> tuple[Floats, Floats, Floats] | None:
+    """Of the arrays of the most frequent shape that hold a number: mean, standard deviation, the mean of each."""
     usable = [a for a in arrays if a.ndim == dimensions and a.size and np.isfinite(a).any()]
     if not usable:
         return None
@@ -99,7 +102,7 @@ def _mean(arrays: Sequence[NDArray[np.float32]], dimensions: int) -> tuple[Float
     mean = np.divide(total, known, out=np.full(shape, np.nan), where=known > 0)
     squares = np.nansum((stack - mean) ** 2, axis=0)
     variance = np.divide(squares, known - 1, out=np.full(shape, np.nan), where=known > 1)
-    return mean, np.sqrt(variance), len(stack)
+    return mean, np.sqrt(variance), np.nanmean(stack.reshape(len(stack), -1), axis=1)
 
 
 def best_match(mean: Floats) -> Floats:
@@ -158,7 +161,15 @@ def reaches(
         known = np.flatnonzero(np.isfinite(own).any(axis=0))
         if known.size:
             blocks = tuple(mean_over_seeds(own[:, unit], alpha) for unit in range(known[-1] + 1))
-            found.append(Reach(method=name, kind=str(rows["kind"].iloc[0]), blocks=blocks))
+            each = own[np.isfinite(own).any(axis=1)]
+            found.append(
+                Reach(
+                    method=name,
+                    kind=str(rows["kind"].iloc[0]),
+                    blocks=blocks,
+                    over_blocks=mean_over_seeds(np.nanmean(each, axis=1), alpha),
+                )
+            )
     return tuple(found)
 
 

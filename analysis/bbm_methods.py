@@ -33,6 +33,7 @@ from kdsearch.analysis.samples import Floats
 TESTED = tuple(f"test_{score}" for score in SCORES)
 SUMMED = (*TESTED, *(f"val_{score}" for score in SCORES), VALIDATION, R2, R2_ELSEWHERE)
 _TWO = 2  # a spread, a pair of groups
+_FEWEST = 3  # runs that have an interval: Student's of two at 95 % is 12.7 times as wide as they lie apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Mean:
     n: int  # runs that have the value
     mean: float | None
     spread: float | None  # standard deviation (n - 1); None for fewer than two
-    low: float | None  # interval of the mean, both ends included; None for fewer than two, or all alike
+    low: float | None  # interval of the mean, both ends included; None for fewer than three, or all alike
     high: float | None
 
 
@@ -91,7 +92,10 @@ class Blocks:
 
 
 def mean_over_seeds(values: ArrayLike, alpha: float) -> Mean:
-    """Return mean, spread and Student's (1 - alpha) interval of the finite values among values [n]."""
+    """Return mean, spread and Student's (1 - alpha) interval of the finite values among values [n].
+
+    No spread for fewer than two values, no interval for fewer than three or equal ones.
+    """
     x = np.asarray(values, dtype=np.float64)
     x = x[np.isfinite(x)]
     if not x.size:
@@ -100,8 +104,8 @@ def mean_over_seeds(values: ArrayLike, alpha: float) -> Mean:
     if x.size < _TWO:
         return Mean(n=1, mean=mean, spread=None, low=None, high=None)
     spread = float(x.std(ddof=1)) if np.ptp(x) > 0 else 0.0
-    if not spread:
-        return Mean(n=int(x.size), mean=mean, spread=0.0, low=None, high=None)
+    if not spread or x.size < _FEWEST:
+        return Mean(n=int(x.size), mean=mean, spread=spread, low=None, high=None)
     half = float(stats.t.ppf(1 - alpha / 2, x.size - 1)) * spread / math.sqrt(x.size)
     return Mean(n=int(x.size), mean=mean, spread=spread, low=mean - half, high=mean + half)
 

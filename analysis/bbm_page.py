@@ -5,27 +5,33 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup
 
+from kdsearch.analysis import bbm_likeness as likeness
 from kdsearch.analysis import bbm_story as story
 from kdsearch.analysis import bbm_wording as words
 from kdsearch.analysis.bars import Scale
 from kdsearch.analysis.bbm_figures import judged_by, study_key, sweep_key
 from kdsearch.analysis.bbm_methods import Difference, MethodRow, similar_rows
+from kdsearch.analysis.bbm_paths import moves, stuck
 from kdsearch.analysis.bbm_plots_layers import SHOWN_BLOCKS
 from kdsearch.analysis.bbm_scores import R2, R2_ELSEWHERE, VALIDATION
 from kdsearch.analysis.bbm_study import BbmReport, BbmSweep, Study
 from kdsearch.analysis.figure_style import Drawing
 from kdsearch.analysis.frames import PRETRAIN
 from kdsearch.analysis.page import MESSAGES, inlined, messages, page_environment, settings_text
+from kdsearch.analysis.paths import PathEnd, PathFigure, path_ends, paths
+from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.results import SweepResult
 from kdsearch.analysis.tables import curves_whole
 from kdsearch.analysis.wording import listed
 
 _STATES = ("complete", "diverged", "failed", "stopped", "running", "waiting", "lost")
+_READ = "Read: "  # what notes of what was read begin with
+_DIGEST, _DIGITS = "digest of the records", 12
 _TABLE = ("f1", "challenge", "auroc", "auprc")  # the paper's two, in its order, then ours
 
 
@@ -44,7 +50,10 @@ class StudyView:
     groups: tuple[tuple[str, tuple[tuple[Difference, Difference | None], ...]], ...]  # by reference: P, F1
     scale: Scale  # of the differences
     similar: tuple[MethodRow, ...]
-    blocks_of: int  # most blocks whose attention distance is known
+    measured_on: (
+        str  # what was read of the records that the test numbers are about; empty where no note says so
+    )
+    blocks_of: int  # most units whose attention distance is known
     cut: bool  # some method has more blocks than the figure of attention shows
     runs: str
 
@@ -55,7 +64,12 @@ class SweepPart:
 
     key: str
     sweep: BbmSweep
+    record: SweepRecord  # its environment with the digest of the records
     result: SweepResult
+    moves: Mapping[tuple[int, str], tuple[float, float]]  # start and end of metaparameters, by trial and name
+    paths: tuple[PathFigure, ...]
+    ends: tuple[PathEnd, ...]
+    stuck: tuple[str, ...]
     words: Markup  # of the search; empty without one
     states: tuple[tuple[str, int, int, int], ...]  # state; trials of tables, of the search, pre-trainings
     messages: tuple[tuple[str, str, list[int]], ...]
@@ -75,16 +89,16 @@ def render_bbm(report: BbmReport, figures: Mapping[str, Drawing], files: Collect
         "exact": _exact,
         "scope": story.scope,
     }
-    environment.globals.update(figure=inlined, layer_words=story.layer_words)
+    environment.globals.update(figure=inlined, layer_words=likeness.layer_words)
     return environment.get_template("bbm.html.j2").render(
         title=_title(report),
         figures=figures,
         studies=[_study(study, study_key(report, study)) for study in report.studies],
         sweeps=[_sweep(sweep, sweep_key(report, sweep)) for sweep in report.sweeps],
         files=files,
-        attention_words=story.attention_words,
+        attention_words=likeness.attention_words,
         blocks_words=story.blocks_words,
-        similarity_words=story.similarity_words,
+        similarity_words=likeness.similarity_words,
         curves_whole=curves_whole([sweep.result for sweep in report.sweeps]),
         R2=R2,
         ELSEWHERE=R2_ELSEWHERE,
@@ -131,10 +145,18 @@ def _study(study: Study, key: str) -> StudyView:
         groups=_groups(study),
         scale=_scale([one for one in study.differences if one.score == story.MAIN]),
         similar=similar_rows(study.rows),
+        measured_on=_measured_on(study),
         blocks_of=max((len(one.blocks) for one in (*study.reach, *study.reach_elsewhere)), default=0),
         cut=any(one.mean.shape[0] > SHOWN_BLOCKS for one in (*study.attention, *study.attention_elsewhere)),
         runs=_runs([row for row in study.rows if not row.given]),
     )
+
+
+def _measured_on(study: Study) -> str:
+    """The first note of what was read, that of the main set; sets from elsewhere come after it."""
+    if all(row.given for row in study.rows):
+        return ""
+    return next((note for record in study.records for note in record.notes if note.startswith(_READ)), "")
 
 
 def _highest(rows: Sequence[MethodRow], score: str) -> float | None:
@@ -169,13 +191,25 @@ def _sweep(sweep: BbmSweep, key: str) -> SweepPart:
     return SweepPart(
         key=key,
         sweep=sweep,
+        record=_with_digest(sweep.record),
         result=sweep.result,
+        moves=moves(sweep.result.trajectories),
+        paths=paths(sweep.result.trajectories),
+        ends=path_ends(sweep.result.trajectories),
+        stuck=stuck(sweep.result.trajectories),
         words=story.search_words(sweep.search) if sweep.search is not None else Markup(""),
         states=_states(sweep.result),
         messages=told[:MESSAGES],
         more_messages=max(0, len(told) - MESSAGES),
         settings=settings_text(sweep.record.settings),
     )
+
+
+def _with_digest(record: SweepRecord) -> SweepRecord:
+    """The record with the beginning of its content's digest in what it was run with."""
+    if not record.content:
+        return record
+    return replace(record, environment={**record.environment, _DIGEST: record.content[:_DIGITS]})
 
 
 def _states(result: SweepResult) -> tuple[tuple[str, int, int, int], ...]:

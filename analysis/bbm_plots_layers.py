@@ -1,4 +1,4 @@
-"""Figures of block-by-block matching about layers: CKA as heat maps (Fig. 3), attention by block (Fig. 4), its reach.
+"""Figures of block-by-block matching about layers: CKA as heat maps (Fig. 3), attention by unit (Fig. 4), its reach.
 
 Each function takes worked-out results and returns a Figure; call them inside `figure_style`.
 """
@@ -30,12 +30,13 @@ _BRIGHTEST = 99.5  # per cent of the values that the scale of attention covers
 _LEAST_TOP = 2.0  # times equal attention that it covers at least
 _TICKS = 6  # numbered blocks along an axis, at most
 _BLOCKS_APART = 0.3
+_HEADROOM = 1.08  # above the highest bar, so that nothing is cut
 
 
 def plot_cka(found: Sequence[LayerMean]) -> Figure:
-    """CKA of every block against every block, a panel for each method, all on one scale from 0 to 1.
+    """CKA of every unit against every unit, a panel for each method, all on one scale from 0 to 1.
 
-    Blocks count from 1, at the lower left corner.
+    Units count from 1, at the lower left corner.
     """
     columns = len(found) if len(found) <= _PANELS else side_by_side(len(found))
     rows = math.ceil(len(found) / columns)
@@ -53,8 +54,8 @@ def plot_cka(found: Sequence[LayerMean]) -> Figure:
         _numbered(axes, one.mean.shape)
     for axes in grid[len(found) :]:
         axes.remove()
-    figure.supxlabel("block of the teacher", fontsize=10)
-    figure.supylabel("block of the network", fontsize=10)
+    figure.supxlabel("unit of the teacher", fontsize=10)
+    figure.supylabel("unit of the network", fontsize=10)
     if image is not None:
         bar = figure.colorbar(image, ax=grid[: len(found)].tolist(), fraction=0.04, pad=0.02, label="CKA")
         bar.outline.set_visible(False)
@@ -85,7 +86,7 @@ def shown_blocks(units: int) -> list[int]:
 
 
 def plot_attention(found: Sequence[LayerMean], pieces: str) -> Figure:
-    """Mean attention, a row for each method and a panel for each block; queries downwards, keys to the right.
+    """Mean attention, a row for each method and a panel for each unit; queries downwards, keys to the right.
 
     In multiples of equal attention, so that the first hours of a causal network, which see few keys, do not outshine
     the rest. All panels have one scale of colours, by square roots; what lies later, or is not known, is grey.
@@ -103,7 +104,7 @@ def plot_attention(found: Sequence[LayerMean], pieces: str) -> Figure:
         for axes, block in zip(row, shown, strict=False):
             _draw_matrix(axes, each[block], norm)
             if line == 0 or shown != blocks[0]:
-                axes.set_title(f"block {block + 1}", fontsize=8.5, fontweight="normal")
+                axes.set_title(f"unit {block + 1}", fontsize=8.5, fontweight="normal")
         for axes in row[len(shown) :]:
             axes.remove()
         row[0].set_ylabel(wrapped(found[line].method, 14), fontsize=9.5, fontweight="bold")
@@ -130,7 +131,7 @@ def _draw_matrix(axes: Axes, values: Floats, norm: PowerNorm) -> None:
 
 
 def plot_reach(reach: Sequence[Reach], tint: Mapping[str, str], pieces: str, uniform: float | None) -> Figure:
-    """Mean attention distance by block: dots are means over runs, bars one standard deviation.
+    """Mean attention distance by unit: dots are means over runs, bars one standard deviation.
 
     uniform: the distance of attention that is equal everywhere, drawn as a line; None for none.
     """
@@ -156,8 +157,16 @@ def plot_reach(reach: Sequence[Reach], tint: Mapping[str, str], pieces: str, uni
         label = "attention that is equal everywhere"
         axes.axhline(uniform, color=MUTED, linestyle=DASHES[2], linewidth=1.3, label=label, zorder=1)
     names = axes.get_legend_handles_labels()[1]
-    plain_axes(axes, xlabel="block", ylabel=f"mean distance ({pieces})", grid="y")
+    plain_axes(axes, xlabel="unit", ylabel=f"mean distance ({pieces})", grid="y")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, _HEADROOM * _highest(reach, uniform))
     figure.legend(loc="outside upper left", ncols=legend_columns(names), fontsize=9, handlelength=2.8)
     return figure
+
+
+def _highest(reach: Sequence[Reach], uniform: float | None) -> float:
+    """The upper end of the highest bar, or the line of equal attention."""
+    ends = [
+        block.mean + (block.spread or 0.0) for one in reach for block in one.blocks if block.mean is not None
+    ]
+    return max([*ends, uniform or 0.0]) or 1.0

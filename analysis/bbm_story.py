@@ -1,7 +1,7 @@
 """What block-by-block matching came to, in sentences with numbers, also where it does not win.
 
-Every name from a record is escaped on its way in. Each claim of the paper has its sentence: the student comes up to
-its teacher, its outputs and layers resemble the teacher's, its attention is local.
+Every name from a record is escaped on its way in. A sentence that ranks speaks of these runs, and says so where the
+paired difference behind it is not decided. `bbm_likeness` has the sentences about outputs, layers and attention.
 """
 
 from __future__ import annotations
@@ -12,26 +12,18 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from kdsearch.analysis import wording
-from kdsearch.analysis.bbm_layers import LayerMean, Reach, best_match, uniform_reach
-from kdsearch.analysis.bbm_methods import MethodRow, references, similar_rows
-from kdsearch.analysis.bbm_scores import BBM, CHALLENGE, R2, R2_ELSEWHERE, TEACHER, TRANSFORMER
+from kdsearch.analysis.bbm_methods import Difference, MethodRow, references
+from kdsearch.analysis.bbm_scores import BBM, CHALLENGE, TEACHER, TRANSFORMER
 from kdsearch.analysis.bbm_search import SearchResult, search_result
 from kdsearch.analysis.bbm_study import Study
-from kdsearch.analysis.bbm_wording import method, score, score_interval, signed_score, with_spread
+from kdsearch.analysis.bbm_wording import listed, method, score, score_interval, signed_score, with_spread
 from kdsearch.analysis.paired import PairedDifference
 from kdsearch.analysis.story_methods import equals
-from kdsearch.analysis.wording import count, p_value, percent, plural
+from kdsearch.analysis.wording import count, p_value, plural
 
 MAIN = f"test_{CHALLENGE}"  # the score that the sentences speak of
 _ROUNDING = 1e-9
-_NEAR = 0.02  # values of r2 or CKA that differ by less are called alike
-_NEAR_SHARE = 0.05  # and distances that differ by less, relatively
-
-
-def listed(parts: Sequence[str]) -> str:
-    """`a, b and c`; with semicolons where a name has a comma of its own."""
-    return "; ".join(parts) if any("," in part for part in parts) else wording.listed(list(parts))
+_FEWEST = 3  # runs of each method that a share of the gap needs
 
 
 def level(study: Study) -> str:
@@ -64,11 +56,23 @@ def _highest(study: Study, scored: Sequence[MethodRow]) -> Markup:
         return Markup("On the test part of {}, {} reaches a mean {} of <b>{}</b> over {}.").format(
             study.title, method(best.name), study.data.challenge, *reached
         )
-    told = Markup("On the test part of {}, the highest mean {} is that of {}: <b>{}</b> over {}.").format(
-        study.title, study.data.challenge, method(best.name), *reached
+    decided = all(_decided(study, best.name, row.name) for row in ranked[1:])
+    told = Markup(
+        "In these runs the highest mean {} on the test part of {} is that of {}: <b>{}</b> over {}{}."
+    ).format(
+        study.data.challenge, study.title, method(best.name), *reached, "" if decided else " (not decided)"
     )
     others = [f"{method(row.name)} {score(row.mean(MAIN).mean)}" for row in ranked[1:]]
     return told + Markup(" The others: {}.").format(listed(others))
+
+
+def _decided(study: Study, one: str, other: str) -> bool:
+    """Whether these two were compared with each other, and which is better is decided."""
+    return any(
+        found.paired.decided
+        for found in study.differences
+        if found.score == MAIN and {found.method, found.reference} == {one, other}
+    )
 
 
 def _beside(study: Study, base: MethodRow) -> Markup:
@@ -86,22 +90,21 @@ def _beside(study: Study, base: MethodRow) -> Markup:
     details = (
         [Markup("{} interval <span class=interval>{}</span>").format(level(study), within)] if within else []
     )
-    told = Markup("{} lies{} {} {} ({})").format(
+    return Markup("In these runs {} lies{} {} {} ({}).").format(
         method(found[0].method),
         Markup(" <b>{}</b>").format(score(abs(paired.mean))) if paired.mean else "",
         side,
         _called(study, base.name),
         Markup(", ").join([*details, _tested(paired)]),
     )
-    return told + ("." if paired.decided or paired.p is None else ", which is not decided.")
 
 
 def _tested(paired: PairedDifference) -> str:
-    """`p = 0.250, 0.750 after Holm`; one pair of runs has no p."""
+    """`p = 0.250, 0.750 after Holm: not decided`; one pair of runs has no p."""
     if paired.p is None or paired.p_holm is None:
-        return "one run alone"
+        return "one run alone: not decided"
     holm = f", {p_value(paired.p_holm)} after Holm" if paired.p_holm > paired.p else ""
-    return f"p {equals(p_value(paired.p))}{holm}"
+    return f"p {equals(p_value(paired.p))}{holm}{'' if paired.decided else ': not decided'}"
 
 
 def _called(study: Study, name: str) -> str:
@@ -115,29 +118,36 @@ def _kind(study: Study, name: str) -> str:
 
 
 def _gap(study: Study) -> Markup:
-    """How much of what the teacher has over the transformer each student makes up."""
+    """How much of what the teacher has over the transformer each student makes up, of three runs or more."""
     bases = {row.kind: row for row in references(study.rows)}
     if len(bases) < 2:  # noqa: PLR2004 - no gap without both
         return Markup("")
-    low, high = bases[TRANSFORMER].mean(MAIN).mean, bases[TEACHER].mean(MAIN).mean
+    plain, teacher = bases[TRANSFORMER], bases[TEACHER]
+    low, high = plain.mean(MAIN).mean, teacher.mean(MAIN).mean
     if low is None or high is None:
         return Markup("")
+    decided = _decided(study, plain.name, teacher.name)
     if high <= low:
         return Markup(
-            "The teacher does not lie above the transformer from scratch ({} to {}), so by this score there is no "
-            "inductive bias to gain from."
-        ).format(score(high), score(low))
-    students = [row for row in study.rows if row not in bases.values() and not row.given and row.mean(MAIN).n]
+            "In these runs the teacher does not lie above the transformer from scratch ({} to {}{}): by this score "
+            "they show no inductive bias to gain from."
+        ).format(score(high), score(low), "" if decided else "; not decided")
+    students = [row for row in study.rows if row not in bases.values() and not row.given]
     shares = [
-        f"{method(row.name)} makes up {100 * (mean - low) / (high - low):.0f} %".replace(
-            "-", "\N{MINUS SIGN}"
-        )
+        f"{method(row.name)} makes up {_share((mean - low) / (high - low))} %"
         for row in students
-        if (mean := row.mean(MAIN).mean) is not None
+        if (mean := row.mean(MAIN).mean) is not None and row.mean(MAIN).n >= _FEWEST
     ]
-    if not shares:
+    if not shares or min(plain.mean(MAIN).n, teacher.mean(MAIN).n) < _FEWEST:
         return Markup("")
-    return Markup("Of the {} between transformer and teacher, {}.").format(score(high - low), listed(shares))
+    return Markup("In these runs the teacher lies {} above the transformer from scratch. Of {}, {}.").format(
+        score(high - low), "this gap" if decided else "this gap, which is not decided", listed(shares)
+    )
+
+
+def _share(share: float) -> str:
+    """`58`, per cent, with a real minus."""
+    return f"{100 * share:.0f}".replace("-", "\N{MINUS SIGN}")
 
 
 def too_few(study: Study) -> str:
@@ -196,10 +206,9 @@ def unlucky(study: Study) -> str:
     ]
     if not told:
         return ""
-    return (
-        f"Not every run has a score ({'; '.join(told)}). Means are over the others, so a method that fails often looks "
-        "better here than it is."
-    )
+    failing = any(state in row.unlucky for row in study.rows for state in ("failed", "diverged"))
+    hint = ", so a method that fails often looks better here than it is" if failing else ""
+    return f"Not every run has a score ({'; '.join(told)}). Means are over the others{hint}."
 
 
 def unscored(study: Study) -> str:
@@ -220,117 +229,32 @@ def unscored(study: Study) -> str:
 
 
 def blocks_words(study: Study) -> Markup:
-    """Whether more blocks are better, as in Table 3."""
+    """Whether more blocks are better, as in Table 3; a trend is told only if its ends differ, which must be decided."""
     found = study.blocks
     known = [row for row in found.rows if row.mean(MAIN).n] if found is not None else []
     if found is None or len(known) < 2:  # noqa: PLR2004
         return Markup("Too few runs have a score to compare numbers of blocks.")
     means = [row.mean(MAIN).mean or 0.0 for row in known]
-    rising, falling = np.diff(means) > 0, np.diff(means) < 0
-    trend = "rises" if rising.all() else "falls" if falling.all() else "neither rises nor falls throughout"
     told = listed([f"{score(mean)} with {row.name}" for row, mean in zip(known, means, strict=True)])
-    words = Markup("{} {} with the number of blocks: {}.").format(study.data.challenge, trend, told)
     last = next(
         (one for one in found.differences if one.score == MAIN and one.method == known[-1].name), None
     )
+    words = Markup("In these runs {} {}").format(study.data.challenge, _trend(means, last))
     if last is None:
-        return words
+        return words + Markup(" {} (not decided).").format(told)
     within = score_interval(last.paired.low, last.paired.high)
     difference = signed_score(last.paired.mean) + (f" {within}" if within else "")
-    return words + Markup(" {} less {}: {}, {}.").format(
-        last.method, last.reference, difference, _tested(last.paired)
+    return words + Markup(" {} ({} less {}: {}, {}).").format(
+        told, last.method, last.reference, difference, _tested(last.paired)
     )
 
 
-def similarity_words(study: Study) -> Markup:
-    """Whose outputs are most like the teacher's, as in Table 1."""
-    parts = []
-    for name, where in ((R2, "the test part"), (R2_ELSEWHERE, study.data.elsewhere)):
-        rows = sorted(
-            (row for row in similar_rows(study.rows) if row.mean(name).n and row.kind != TEACHER),
-            key=lambda row: -(row.mean(name).mean or 0.0),
-        )
-        if rows:
-            told = listed([f"{method(row.name)} {score(row.mean(name).mean)}" for row in rows])
-            parts.append(Markup("on {}, {}").format(where, told))
-    if not parts:
-        return Markup("")
-    return Markup("r<sup>2</sup> of students and teacher: {}.{}").format(
-        Markup("; ").join(parts),
-        _claim([(r.kind, r.mean(R2).mean) for r in similar_rows(study.rows)], _NEAR, "outputs"),
-    )
-
-
-def layer_words(found: Sequence[LayerMean], where: str) -> Markup:
-    """Whose layers are most like the teacher's, as in Fig. 3."""
-    means = [
-        (one, float(np.nanmean(one.mean)), float(np.nanmean(best_match(one.mean))))
-        for one in found
-        if one.kind != TEACHER
-    ]
-    if not means:
-        return Markup("")
-    told = listed([f"{method(one.method)} {score(mean)} ({score(best)})" for one, mean, best in means])
-    claim = _claim([(one.kind, mean) for one, mean, _ in means], _NEAR, "layers")
-    return Markup(
-        "Mean CKA of all pairs of blocks on {} (in parentheses, of each block with the one of the teacher that is most "
-        "like it): {}.{}"
-    ).format(where, told, claim)
-
-
-def _claim(values: Sequence[tuple[str, float | None]], near: float, things: str) -> Markup:
-    """Whether BBM resembles its teacher more than the transformer from scratch does."""
-    known = {kind: value for kind, value in reversed(values) if value is not None}
-    if BBM not in known or TRANSFORMER not in known:
-        return Markup("")
-    gain = known[BBM] - known[TRANSFORMER]
-    if abs(gain) < near:
-        return Markup(
-            " BBM's {} are about as much like the teacher's as those of the transformer from scratch."
-        ).format(things)
-    return Markup(" BBM's {} are {} like the teacher's than those of the transformer from scratch.").format(
-        things, "more" if gain > 0 else "less"
-    )
-
-
-def attention_words(study: Study) -> Markup:
-    """How far attention reaches, and whether BBM's is more local, as is claimed of Fig. 4."""
-    told = [f"{method(one.method)} {_tokens(study, one.mean)}" for one in study.reach]
-    if not told:
-        return Markup("")
-    words = Markup("Mean distance between a token and what it attends to, over all blocks: {}.").format(
-        listed(told)
-    )
-    uniform = uniform_distance(study)
-    if uniform is not None:
-        words += Markup(" Attention that is equal everywhere would reach {}.").format(_tokens(study, uniform))
-    if study.reach_elsewhere:
-        there = [f"{method(one.method)} {_tokens(study, one.mean)}" for one in study.reach_elsewhere]
-        words += Markup(" On {}: {}.").format(study.data.elsewhere, listed(there))
-    return words + _local(study.reach)
-
-
-def uniform_distance(study: Study) -> float | None:
-    """The distance of attention that is equal for all tokens of a signal; None where records differ in length."""
-    return None if study.tokens is None else uniform_reach(study.tokens)
-
-
-def _tokens(study: Study, distance: float | None) -> str:
-    if distance is None:
-        return plural(0, study.data.piece, study.data.pieces)
-    many = f"{percent(distance, 1)} {study.data.pieces}"
-    return many if study.token_s is None else f"{many} ({percent(distance * study.token_s, 2)} s)"
-
-
-def _local(reach: Sequence[Reach]) -> Markup:
-    known = {one.kind: one.mean for one in reversed(reach) if one.mean is not None}
-    if BBM not in known or TRANSFORMER not in known:
-        return Markup("")
-    bbm, plain = known[BBM], known[TRANSFORMER]
-    if abs(bbm - plain) <= _NEAR_SHARE * plain:
-        return Markup(" BBM's attention is about as local as that of the transformer from scratch.")
-    side = "more" if bbm < plain else "less"
-    return Markup(" BBM's attention is {} local than that of the transformer from scratch.").format(side)
+def _trend(means: Sequence[float], last: Difference | None) -> str:
+    """The verb of means by ascending number of blocks: a trend if that is decided, else what they were."""
+    steps = np.diff(means)
+    if last is None or not last.paired.decided or not ((steps > 0).all() or (steps < 0).all()):
+        return "was"
+    return f"{'rises' if steps[0] > 0 else 'falls'} with the number of blocks:"
 
 
 def _best_of(search: SearchResult) -> Markup:

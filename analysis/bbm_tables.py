@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from kdsearch.analysis import bbm_likeness as likeness
 from kdsearch.analysis import bbm_story as story
 from kdsearch.analysis.bbm_layers import LayerMean
 from kdsearch.analysis.bbm_methods import Mean, MethodRow
@@ -38,6 +39,9 @@ DIFFERENCE_COLUMNS = (
 )
 LAYER_COLUMNS = ("records", "of", "method", "block", "teacher_block", "runs", "mean", "spread")
 REACH_COLUMNS = ("records", "of", "method", "block", *_MEAN)
+_COUNTS = frozenset(
+    {"trial", "run", "seed", "blocks", "epochs"}
+)  # whole numbers, which pandas may hold as floats
 CURVE_COLUMNS = ("records", "method", "epoch", "n", "mean", "least", "greatest")
 RUNG_COLUMNS = ("sweep", "rung", "reached", "stopped", "best", "cutoff")
 
@@ -73,12 +77,15 @@ def run_rows(study: Study) -> Iterator[Row]:
     """One row a trial that stands in the tables."""
     names = ["sweep", "number", "name", *RUN_COLUMNS[4:]]
     for row in study.table.reindex(columns=names).itertuples(index=False):
-        yield tuple(_number(value) for value in row)
+        yield tuple(
+            _whole(value) if column in _COUNTS else value
+            for column, value in zip(RUN_COLUMNS[1:], row, strict=True)
+        )
 
 
-def _number(value: object) -> object:
-    """Whole numbers that pandas holds as floats."""
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) > 1 else value
+def _whole(value: object) -> object:
+    """A whole number that pandas holds as a float, because others of its column are missing."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def method_rows(study: Study) -> Iterator[Row]:
@@ -188,9 +195,9 @@ def _study_entry(study: Study) -> dict[str, Any]:
             "scope": story.scope(study),
             "without_scores": " ".join(filter(None, (story.unlucky(study), story.unscored(study)))),
             "blocks": spoken(story.blocks_words(study)) if study.blocks is not None else "",
-            "outputs": spoken(story.similarity_words(study)),
-            "layers": spoken(story.layer_words(study.cka, "the test part")) if study.cka else "",
-            "attention": spoken(story.attention_words(study)),
+            "outputs": spoken(likeness.similarity_words(study)),
+            "layers": spoken(likeness.layer_words(study.cka, "the test part")) if study.cka else "",
+            "attention": spoken(likeness.attention_words(study)),
         },
         "methods": [_method_entry(row) for row in study.rows],
         "differences": _difference_entries(study.differences),

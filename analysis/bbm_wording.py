@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
+from kdsearch.analysis import wording
 from kdsearch.analysis.bbm_methods import Mean
 from kdsearch.analysis.bbm_scores import BBM, DEIT
 from kdsearch.analysis.wording import NONE
@@ -37,6 +39,11 @@ def method(name: str) -> str:
     """A method as people write it: `deit` is DeiT, `bbm` is BBM, also as the first word of a longer name."""
     first = _FIRST.match(name)
     return name if first is None else _SHOWN.get(first[0], first[0]) + name[first.end() :]
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a, b and c`; with semicolons where a name has a comma of its own."""
+    return "; ".join(parts) if any("," in part for part in parts) else wording.listed(list(parts))
 
 
 def epochs(ends: tuple[int, int] | None) -> str:

@@ -87,7 +87,8 @@ def paired_table(
     """Return `paired_difference` of each (x, y), their p-values corrected by Holm for being looked at together.
 
     A difference is decided if its corrected p is at most alpha. Pairs still needed are for a power of 80 % at the level
-    that Holm compares this p with. Comparisons of one pair have no p and are not corrected for.
+    that Holm compares this p with, of equal ones the strictest; where nothing is decided yet they are no fewer than let
+    sign flips reach the level of the first decision. Comparisons of one pair have no p and are not corrected for.
     """
     _check_level(alpha)
     differences = [_differences(x, y) for x, y in pairs]
@@ -101,13 +102,14 @@ def paired_table(
         ]
     )
     place = {i: k for k, i in enumerate(judged)}
-    corrected, rank = holm(p), np.argsort(np.argsort(p, kind="stable"))
+    corrected = holm(p)
+    first = alpha / len(judged) if judged and not (corrected <= alpha).any() else None
     rows = []
     for i, d in enumerate(differences):
         k = place.get(i)
-        level = alpha / (len(judged) - int(rank[k])) if k is not None else alpha
+        level = alpha if k is None else alpha / (len(judged) - int((p < p[k] - _ROUNDING).sum()))
         values = (None, None) if k is None else (float(p[k]), float(corrected[k]))
-        rows.append(_row(d, *values, alpha=alpha, level=level))
+        rows.append(_row(d, *values, alpha=alpha, level=level, first=first))
     return tuple(rows)
 
 
@@ -128,7 +130,9 @@ def _flips(n: int) -> int:
     return 2**n if n <= EXACT_PAIRS else _RANDOM_FLIPS
 
 
-def _row(d: Floats, p: float | None, p_holm: float | None, *, alpha: float, level: float) -> PairedDifference:
+def _row(
+    d: Floats, p: float | None, p_holm: float | None, *, alpha: float, level: float, first: float | None
+) -> PairedDifference:
     low, high = mean_interval(d, alpha=alpha) or (None, None)
     decided = p_holm is not None and p_holm <= alpha
     return PairedDifference(
@@ -138,17 +142,20 @@ def _row(d: Floats, p: float | None, p_holm: float | None, *, alpha: float, leve
         high=high,
         p=p,
         p_holm=p_holm,
-        n_needed=None if decided else pairs_needed(d, level=level),
+        n_needed=None if decided else pairs_needed(d, level=level, first=first),
         decided=decided,
     )
 
 
-def pairs_needed(differences: ArrayLike, *, level: float = 0.05, power: float = POWER) -> int | None:
+def pairs_needed(
+    differences: ArrayLike, *, level: float = 0.05, power: float = POWER, first: float | None = None
+) -> int | None:
     """Return how many further pairs would show the mean of differences [n] at a two-sided level; at least 1.
 
     The number for the paired t-test (Guenther 1981), and no fewer than with which sign flips can reach the level at
-    all. It takes the mean and the spread of these pairs for the true ones, so it is itself uncertain, widely so below
-    two standard errors. None if nothing can be said: fewer than two pairs, or a mean of 0.
+    all, or `first` where it is stricter: the level that some other comparison must reach before this one is looked at.
+    It takes the mean and the spread of these pairs for the true ones, so it is itself uncertain, widely so below two
+    standard errors. None if nothing can be said: fewer than two pairs, or a mean of 0.
     """
     _check_level(level)
     d = as_errors(differences)
@@ -157,5 +164,5 @@ def pairs_needed(differences: ArrayLike, *, level: float = 0.05, power: float = 
     quantile = float(stats.norm.ppf(1 - level / 2))
     ratio = float(d.std(ddof=1)) / float(d.mean())
     total = ((quantile + float(stats.norm.ppf(power))) * ratio) ** 2 + quantile**2 / 2
-    least = 1 + math.log2(1 / level)  # 2^(1 - n) <= level
+    least = 1 + math.log2(1 / min(level, first or level))  # 2^(1 - n) <= level
     return max(1, math.ceil(max(total, least) - _ROUNDING) - d.size)

@@ -149,6 +149,12 @@ class SweepFile(Section):
             if name not in self.configurations:
                 known = ", ".join(self.configurations)
                 raise ValueError(f"searcher.names has {name!r}; the sweep's configurations: {known}")
+        for name in self.searcher.names or self.configurations:
+            try:
+                self.searcher.model_copy(update={"names": [name]}).comparison(self.configurations)
+            except ValidationError as error:
+                told = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"configurations.{name}: {told}") from None
         return self
 
     def search(self) -> AnySearcher:
@@ -215,7 +221,7 @@ def parse_sweep(data: Mapping[str, Any], where: str) -> SweepFile:
     try:
         sweep = SweepFile.model_validate(data)
     except ValidationError as error:
-        raise _explained(error, where) from None
+        raise _explained(error, where, data.get("configurations")) from None
     try:
         space = sweep.design_space()
         _check_trainable(sweep, space)
@@ -252,7 +258,12 @@ def _check_trainable(sweep: SweepFile, space: DesignSpace) -> None:
     kind, settings = trainable_kind(sweep.trainable.kind), sweep.trainable_settings()
     kind.check(settings, sweep.models())
     kind.check_space(settings, space)
-    check_searcher(sweep.search(), space, kind, settings)
+    try:
+        check_searcher(sweep.search(), space, kind, settings)
+    except UsageError as error:
+        if isinstance(sweep.searcher, NamedSettings):  # it is checked as the comparison that it is
+            error.message = error.message.replace("searcher.methods.", "configurations.", 1)
+        raise
 
 
 def _check_scheduler(sweep: SweepFile) -> None:
@@ -303,8 +314,8 @@ def _apply(data: dict[str, Any], change: str) -> None:
     node[last] = parse_yaml(value, f"--set {key}")
 
 
-def _explained(error: ValidationError, where: str) -> UsageError:
-    """One error for all that pydantic found, in the words of the file."""
+def _explained(error: ValidationError, where: str, configurations: object = None) -> UsageError:
+    """One error for all that pydantic found, in the words of the file; configurations: those that it names."""
     lines = []
     for item in error.errors():
         location, model = _place(item["loc"])
@@ -317,13 +328,23 @@ def _explained(error: ValidationError, where: str) -> UsageError:
             kinds = SEARCHERS if key == "searcher" else METHODS
             lines.append(f"key '{key}.kind' is missing ({', '.join(kinds)})")
         elif item["type"] == "union_tag_invalid":
-            lines.append(f"unknown {key} {item['ctx']['tag']!r}; known: {item['ctx']['expected_tags']}")
+            more = list(configurations) if key == "searcher" and isinstance(configurations, dict) else []
+            lines.append(_unknown_kind(key, item["ctx"], [str(name) for name in more]))
         elif item["type"] in {"model_attributes_type", "dict_type", "model_type"}:
             lines.append(f"{key}: must be a section of keys (found {item['input']!r})")
         else:
             shown = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
             lines.append(f"{key or 'sweep'}: {item['msg'].removeprefix('Value error, ')}{shown}")
     return UsageError(f"{where}: " + "; ".join(lines))
+
+
+def _unknown_kind(key: str, told: Mapping[str, Any], configurations: Sequence[str]) -> str:
+    """Say which kinds there are; a searcher may also be named by a configuration of the file."""
+    known = SEARCHERS if key == "searcher" else METHODS
+    near = difflib.get_close_matches(str(told["tag"]), [*configurations, *known], n=1)
+    guess = f", did you mean {near[0]!r}?" if near else ""
+    more = f"; configurations of this file: {', '.join(configurations)}" if configurations else ""
+    return f"unknown {key} {told['tag']!r}{guess}; known: {told['expected_tags']}{more}"
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {

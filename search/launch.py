@@ -38,6 +38,7 @@ from kdsearch.search.trialdb.record import DATA, NOTE
 from kdsearch.search.trialdb.states import SweepState, TrialState
 from kdsearch.spaces import TARGET
 from kdsearch.spaces.errors import UsageError
+from kdsearch.trainables.data.findings import DataError
 from kdsearch.trainables.data.roots import DATA_ROOT_VARIABLE, resolve_data_root
 from kdsearch.trainables.registry import trainable_kind
 
@@ -77,14 +78,23 @@ OpenDisplay = Callable[[Coordinator], contextlib.AbstractContextManager[Display]
 
 def free_name(db: str, name: str) -> str:
     """The name itself, or the first of name-2, name-3, ... that the database does not hold; makes no database."""
-    path = sqlite_path(parse_url(db))
-    if path is not None and not path.exists():
-        return name
-    with TrialDatabase.open(db) as database:
-        taken = {sweep.name for sweep in database.sweeps()}
+    taken = _names(db)
     if name not in taken:
         return name
     return next(free for n in range(2, len(taken) + 3) if (free := f"{name}-{n}") not in taken)
+
+
+def holds(db: str, name: str) -> bool:
+    """Whether the database holds a sweep of that name; makes no database."""
+    return name in _names(db)
+
+
+def _names(db: str) -> set[str]:
+    path = sqlite_path(parse_url(db))
+    if path is not None and not path.exists():
+        return set()
+    with TrialDatabase.open(db) as database:
+        return {sweep.name for sweep in database.sweeps()}
 
 
 def finished(db: str, name: str) -> bool:
@@ -114,7 +124,7 @@ def start(
             code_version=code_version(),
             environment={**environment(), "command": launch.command, "packs_at_a_time": slots.concurrency},
         )
-        database.add_event(sweep.name, DATA, {"content": found.content})
+        database.add_event(sweep.name, DATA, {"content": found.content, "data_root": found.root})
         _write_notes(database, sweep.name, found.notes)
         _run(sweep, database, launch, slots, display, chooser)
 
@@ -143,7 +153,7 @@ def resume(
         if check is not None:
             check(sweep)
         found = _check_data(sweep, launch)
-        _check_same_data(sweep, database, found, launch)
+        _check_same_data(sweep, database, found)
         _write_notes(database, name, found.notes)
         decided = [event.data for event in database.events(name, kinds=["decision"])]
         chooser = None if ask is None else replayed(decided, ask)
@@ -326,6 +336,7 @@ class _Data:
     """What was found of a sweep's data."""
 
     content: str  # digest; "" where there is nothing that could be other data
+    root: str | None  # absolute; None: none is given, or none that is there (and none was needed)
     notes: Sequence[str]  # for the reader
 
 
@@ -333,19 +344,31 @@ def _check_data(sweep: SweepFile, launch: Launch) -> _Data:
     """Refuse missing or broken data before anything is written or started."""
     kind, settings = trainable_kind(sweep.trainable.kind), sweep.trainable_settings()
     notes = kind.check_data(settings, launch.data_root)
-    return _Data(content=kind.content(settings, launch.data_root), notes=notes)
+    return _Data(content=kind.content(settings, launch.data_root), root=_data_root(launch), notes=notes)
 
 
-def _check_same_data(sweep: SweepFile, database: TrialDatabase, found: _Data, launch: Launch) -> None:
-    """Refuse to go on with other data than the sweep began with; a database of earlier versions does not tell."""
-    began = [str(event.data["content"]) for event in database.events(sweep.name, kinds=[DATA])]
-    if began and began[0] != found.content:
+def _data_root(launch: Launch) -> str | None:
+    try:
         root = resolve_data_root(launch.data_root)
-        where = "no data root is given" if root is None else f"the data root in use is {root}"
+    except DataError:
+        return None
+    return None if root is None else str(root.absolute())
+
+
+def _check_same_data(sweep: SweepFile, database: TrialDatabase, found: _Data) -> None:
+    """Refuse to go on with other data than the sweep began with; a database of earlier versions does not tell."""
+    began = [event.data for event in database.events(sweep.name, kinds=[DATA])]
+    if began and str(began[0]["content"]) != found.content:
+        where = "no data root is given" if found.root is None else f"the data root in use is {found.root}"
         raise UsageError(
-            f"the data are not those that the sweep {sweep.name} began with: {where}",
+            f"the data are not those that the sweep {sweep.name} began with: {where}{_first_root(began[0])}",
             f"Give the data root that it began with (--data-root or {DATA_ROOT_VARIABLE}), or start a new sweep.",
         )
+
+
+def _first_root(began: Mapping[str, Any]) -> str:
+    """Say with which data root a sweep began; early versions did not write it down."""
+    return f", and it began with {began['data_root'] or 'none'}" if "data_root" in began else ""
 
 
 def _write_notes(database: TrialDatabase, name: str, notes: Sequence[str]) -> None:
@@ -364,4 +387,14 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
-__all__ = ["Launch", "environment", "files_folder", "free_name", "replayed", "resume", "start", "utc_now"]
+__all__ = [
+    "Launch",
+    "environment",
+    "files_folder",
+    "free_name",
+    "holds",
+    "replayed",
+    "resume",
+    "start",
+    "utc_now",
+]

@@ -1,7 +1,8 @@
 """The live progress display: space, trials done and to do, best error, AUC per condition, time left.
 
 A comparison of methods shows the mean accuracy of each method in place of conditions and the best error, without bars:
-methods differ by little of what all of them reach.
+methods differ by little of what all of them reach. Where its trials have scores of a challenge on the test part it
+shows counts alone: who saw these scores while the sweep runs might choose by them.
 
 On a terminal a panel that redraws in place; elsewhere (a log file, CI) a line every so often.
 """
@@ -21,6 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsearch.analysis.bbm_scores import BBM
 from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.searcher_settings import ComparisonSettings
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
@@ -173,7 +175,7 @@ def seen(coordinator: Coordinator) -> Overview:
 
     Without conditions where a scheduler stopped trials: what is left of a condition is no sample of it.
     """
-    overview, settings = coordinator.searcher.overview(), coordinator.sweep.searcher
+    overview, settings = coordinator.searcher.overview(), coordinator.sweep.search()
     if coordinator.tally.stopped and not compares_methods(overview):
         overview = replace(overview, conditions=())
     if not isinstance(settings, ComparisonSettings):
@@ -191,13 +193,28 @@ def compares_methods(overview: Overview) -> bool:
     return bool(overview.conditions) and all(row.group == METHOD for row in overview.conditions)
 
 
+def _hides_scores(coordinator: Coordinator) -> bool:
+    """Whether the trials of a comparison are measured on the test part by more than an accuracy."""
+    return coordinator.sweep.trainable.kind == BBM
+
+
+def _methods_done(coordinator: Coordinator, methods: Sequence[ConditionSoFar]) -> str:
+    """How many methods have all their runs, where it is known how many those are."""
+    settings = coordinator.sweep.search()
+    if not isinstance(settings, ComparisonSettings):
+        return f"{len(methods)} method{'s' * (len(methods) != 1)}"
+    done = sum(row.n >= settings.runs for row in methods)
+    return f"{done}/{len(methods)} methods done"
+
+
 def headline(coordinator: Coordinator, overview: Overview, watch: Watch) -> str:
-    """One line: the space or the methods, trials, what is best so far, time."""
+    """One line: the space, trials, methods, what is best so far, time."""
     tally, methods = coordinator.tally, compares_methods(overview)
     restriction = f" ({overview.restriction})" if overview.restriction else ""
-    what = f"{len(overview.conditions)} methods" if methods else f"space {overview.space}{restriction}"
+    what = "" if methods else f"space {overview.space}{restriction}: "
     if methods:
-        best = _leader(overview.conditions)
+        best = f"  {_methods_done(coordinator, overview.conditions)}"
+        best += "" if _hides_scores(coordinator) else _leader(overview.conditions)
     elif tally.best_error is None:
         best = ""
     else:
@@ -206,7 +223,7 @@ def headline(coordinator: Coordinator, overview: Overview, watch: Watch) -> str:
     where = "" if methods else f" in {overview.space}"
     remaining = "" if left is None else f"  {clock_text(left)} left{where}"
     return (
-        f"{what}: {overview.done}/{overview.planned} trials{best}"
+        f"{what}{overview.done}/{overview.planned} trials{best}"
         f"  {clock_text(watch.elapsed_s)} elapsed{remaining}"
     )
 
@@ -232,7 +249,10 @@ def panel(coordinator: Coordinator, watch: Watch) -> RenderableType:
         f"{overview.done}/{overview.planned} trials",
         "" if left is None else f"{clock_text(left)} left{'' if methods else ' in this space'}",
     )
-    grid = method_grid(overview.conditions) if methods else condition_grid(overview.conditions)
+    if methods:
+        grid = method_grid(overview.conditions, scores=not _hides_scores(coordinator))
+    else:
+        grid = condition_grid(overview.conditions)
     told = [] if methods else [Text(restriction, style="dim")]
     return Group(_title(coordinator, watch), *told, bar, _counts(coordinator, methods=methods), grid)
 
@@ -270,13 +290,14 @@ def condition_grid(conditions: Sequence[ConditionSoFar]) -> Table:
     return table
 
 
-def method_grid(methods: Sequence[ConditionSoFar]) -> Table:
-    """Mean accuracy of each method so far, in the order of the sweep file."""
-    table = _grid("method", "runs", "accuracy")
-    high = max((row.auc for row in methods if row.n), default=math.nan)
+def method_grid(methods: Sequence[ConditionSoFar], *, scores: bool = True) -> Table:
+    """Mean accuracy of each method so far, in the order of the sweep file; without scores its runs alone."""
+    table = _grid("method", "runs", *(["accuracy"] if scores else []))
+    high = max((row.auc for row in methods if row.n and scores), default=math.nan)
     for row in methods[:_MOST_SHOWN]:
         style = "bold green" if row.n and row.auc == high else ""
-        table.add_row(Text(row.value), str(row.n), f"{row.auc:.2f}" if row.n else "", style=style)
+        told = [f"{row.auc:.2f}" if row.n else ""] if scores else []
+        table.add_row(Text(row.value), str(row.n), *told, style=style)
     if len(methods) > _MOST_SHOWN:
         table.add_row(f"... {len(methods) - _MOST_SHOWN} more ...", style="dim")
     return table

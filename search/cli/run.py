@@ -40,10 +40,11 @@ from kdsearch.search.runner import Interrupted
 from kdsearch.search.searchers import Chooser, interactive
 from kdsearch.search.searchers.policies import Look
 from kdsearch.search.trialdb.states import Role, TrialState
-from kdsearch.spaces.errors import UsageError
+from kdsearch.spaces.errors import KdsearchError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_NOTHING = "Nothing was begun; run the command again."
 _ENDED = (TrialState.COMPLETE, TrialState.DIVERGED, TrialState.FAILED, TrialState.STOPPED)
 
 
@@ -133,7 +134,8 @@ def resume(name: str, **options: Any) -> None:
     elif not options["as_json"]:
         messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
     seconds = _timed(
-        launch, name, lambda: launching.resume(name, launch, display, _asker(shown), _check_person)
+        lambda: launching.resume(name, launch, display, _asker(shown), _check_person),
+        lambda: _go_on(launch, name),
     )
     _report(name, launch, out, seconds, as_json=options["as_json"])
 
@@ -141,6 +143,9 @@ def resume(name: str, **options: Any) -> None:
 def _launch(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     launch = _launch_of(options)
     name = options["name"] or launching.free_name(launch.db, sweep.name)
+    known = options["name"] is not None and launching.holds(
+        launch.db, name
+    )  # another sweep's: start refuses it
     sweep = parse_sweep({**sweep.resolved(), "name": name}, "the sweep")
     out = options["out"] or new_folder(name)
     check_report_folder(out)
@@ -148,7 +153,10 @@ def _launch(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     _check_person(sweep)
     if not options["as_json"]:
         messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
-    seconds = _timed(launch, name, lambda: launching.start(sweep, kind, launch, display, _asker(shown)))
+    seconds = _timed(
+        lambda: launching.start(sweep, kind, launch, display, _asker(shown)),
+        lambda: _NOTHING if known or not _has_begun(launch, name) else _go_on(launch, name),
+    )
     _report(name, launch, out, seconds, as_json=options["as_json"])
 
 
@@ -175,15 +183,27 @@ def _launch_of(options: dict[str, Any]) -> launching.Launch:
     )
 
 
-def _timed(launch: launching.Launch, name: str, run: Callable[[], object]) -> float:
+def _has_begun(launch: launching.Launch, name: str) -> bool:
+    """Whether the database holds the sweep; also true where it does not answer, since then it may."""
+    try:
+        return launching.holds(launch.db, name)
+    except KdsearchError:
+        return True
+
+
+def _go_on(launch: launching.Launch, name: str) -> str:
+    resume_db = "" if launch.db == DEFAULT_DATABASE else f" --db {shlex.quote(launch.db)}"
+    return f"Go on with: kdsearch resume {name}{resume_db}"
+
+
+def _timed(run: Callable[[], object], how_to_go_on: Callable[[], str]) -> float:
     """Run and return the seconds it took; an interrupt says how to go on."""
     begun = time.monotonic()
     try:
         run()
     except (Interrupted, KeyboardInterrupt) as error:
-        resume_db = "" if launch.db == DEFAULT_DATABASE else f" --db {shlex.quote(launch.db)}"
         told = error.message if isinstance(error, Interrupted) else "interrupted"
-        raise Interrupted(told, f"Go on with: kdsearch resume {name}{resume_db}") from None
+        raise Interrupted(told, how_to_go_on()) from None
     return time.monotonic() - begun
 
 

@@ -44,10 +44,12 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
     for row in rows:
         if row["comparison"] is not None:
             console.print(f"\n[bold]{row['name']}[/bold]")
-            print_methods(console, row["comparison"])
+            print_methods(console, row["comparison"] if names else {**row["comparison"], "notes": []})
         if row["study"] is not None:
             console.print(f"\n[bold]{row['name']}[/bold]")
-            print_study(console, row["study"])
+            print_study(
+                console, row["study"] if names else {**row["study"], "words": []}
+            )  # of all: tables alone
     for row in rows:
         if _state(row) == "driver gone":
             click.echo(

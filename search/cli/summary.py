@@ -150,7 +150,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     draws = f" for {summary['draws']} draws" if summary["draws"] else ""
     took = f" in {summary['seconds']:.0f} s" if summary["seconds"] >= 1 else ""
     states = ", ".join(f"{n} {state}" for state, n in summary["trials"].items())
-    console.print(f"\n[bold]{summary['name']}[/bold]: {total} trials ({states}){draws}{took}\n")
+    console.print(
+        f"\n[bold]{summary['name']}[/bold]: {total} trial{'s' * (total != 1)} ({states}){draws}{took}\n"
+    )
     if summary["stopped"]:
         console.print(_stops(summary["stopped"]), soft_wrap=True)
         console.print()

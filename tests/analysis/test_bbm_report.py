@@ -10,20 +10,24 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic_bbm
 import synthetic_methods
 
+from kdsearch.analysis import bbm_likeness as likeness
 from kdsearch.analysis import bbm_story as story
 from kdsearch.analysis.bbm_page import render_bbm
 from kdsearch.analysis.bbm_plots import colours, side_by_side
-from kdsearch.analysis.bbm_plots_layers import shown_blocks
+from kdsearch.analysis.bbm_plots_layers import plot_attention, plot_cka, plot_reach, shown_blocks
 from kdsearch.analysis.bbm_scores import GIVEN
+from kdsearch.analysis.bbm_search import search_result
 from kdsearch.analysis.bbm_study import Study, analyse_bbm
 from kdsearch.analysis.bbm_tables import bbm_tables, story_json
 from kdsearch.analysis.bbm_wording import method, score, signed_score
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.report import ReportError, ReportFiles, write_report
+from kdsearch.analysis.wording import value
 
 MADE_UP = "The records of PhysioNet are a made-up sample: the numbers are no results."
 
@@ -130,6 +134,12 @@ def test_runs_without_a_score_are_in_the_files_and_named_on_the_page(files, page
     assert "1 left out" in text
 
 
+def test_whole_numbers_are_written_whole(files):
+    found = rows(files, "runs.csv")
+    assert {row["blocks"] for row in found} == {"", "1", "3"}
+    assert all(row[name].isdecimal() for row in found for name in ("trial", "seed", "epochs") if row[name])
+
+
 def test_layers_are_kept_in_full(files, record):
     with np.load(io.BytesIO((files.folder / "arrays.npz").read_bytes())) as arrays:
         numbers = record.trials.loc[record.trials["method"] == "bbm", "number"]
@@ -163,17 +173,20 @@ def test_headline_tells_the_highest_and_what_bbm_gained():
     study = study_of(seeds=3)
     text = spoken(story.headline(study))
     assert text.startswith(
-        "On the test part of PhysioNet 2019, the highest mean P-19 is that of teacher: 0.65"
+        "In these runs the highest mean P-19 on the test part of PhysioNet 2019 is that of teacher: 0.65"
     )
+    assert "over 3 runs (not decided). The others" in text
     bbm = next(one for one in study.differences if (one.method, one.reference) == ("bbm", "transformer"))
     assert (
-        f"BBM lies {score(bbm.paired.mean)} above the transformer from scratch (95 % interval "
-        f"[{score(bbm.paired.low)}, {score(bbm.paired.high)}], p = 0.250, 1.000 after Holm), which is not decided."
+        f"In these runs BBM lies {score(bbm.paired.mean)} above the transformer from scratch (95 % interval "
+        f"[{score(bbm.paired.low)}, {score(bbm.paired.high)}], p = 0.250, 1.000 after Holm: not decided)."
     ) in text
     assert "BBM lies 0.04" in text
     assert "below the teacher" in text
     assert re.search(
-        r"Of the 0\.09\d between transformer and teacher, DeiT makes up \d+ % and BBM makes up 5\d %", text
+        r"In these runs the teacher lies 0\.09\d above the transformer from scratch\. Of this gap, "
+        r"which is not decided, DeiT makes up \d+ % and BBM makes up 5\d %",
+        text,
     )
 
 
@@ -185,15 +198,33 @@ def test_headline_says_when_bbm_loses():
 
 def test_headline_says_when_there_is_nothing_to_gain():
     text = spoken(story.headline(study_of(gains={"teacher": -0.2})))
-    assert "The teacher does not lie above the transformer from scratch" in text
-    assert "no inductive bias to gain from" in text
+    assert re.search(
+        r"In these runs the teacher does not lie above the transformer from scratch \(0\.\d+ to 0\.\d+; not decided\): "
+        r"by this score they show no inductive bias to gain from",
+        text,
+    )
     assert "makes up" not in text
 
 
 def test_enough_runs_decide():
     study = study_of(seeds=8, arrays=False)
     assert story.too_few(study) == ""
-    assert "not decided" not in story.headline(study)
+    text = story.headline(study)
+    assert "not decided" not in text
+    assert "Of this gap, DeiT makes up" in text
+
+
+def test_a_share_of_the_gap_needs_three_runs_of_each():
+    assert "makes up" not in story.headline(study_of(seeds=2, arrays=False))
+    endings = {("bbm", 0): "failed"}
+    text = story.headline(study_of(seeds=3, arrays=False, endings=endings))
+    assert "DeiT makes up" in text
+    assert "BBM makes up" not in text
+
+
+def test_only_numbers_get_a_real_minus():
+    study = study_of(methods=("transformer", "teacher", "bbm -ehr-demo"), gains={"bbm -ehr-demo": -0.1})
+    assert re.search(r"BBM -ehr-demo makes up −\d+ %", story.headline(study))
 
 
 def test_one_seed_is_told_that_it_shows_no_spread():
@@ -212,25 +243,37 @@ def test_few_seeds_are_told_what_they_cannot_show(seeds, least, corrected):
 
 def test_claims_of_likeness_follow_the_numbers(monkeypatch):
     study = study_of()
-    assert "BBM's outputs are more like the teacher's" in story.similarity_words(study)
-    assert "BBM's layers are more like the teacher's" in story.layer_words(study.cka, "the test part")
-    assert "BBM's attention is more local" in story.attention_words(study)
+    assert "In these runs BBM's outputs are more like the teacher's" in likeness.similarity_words(study)
+    assert "In these runs BBM's layers are more like the teacher's" in likeness.layer_words(
+        study.cka, "the test part"
+    )
+    assert "In these runs BBM's attention is more local" in likeness.attention_words(study)
     monkeypatch.setattr(synthetic_bbm, "LIKENESS", synthetic_bbm.LIKENESS | {"bbm": 0.3})
     monkeypatch.setattr(synthetic_bbm, "LOCALITY", synthetic_bbm.LOCALITY | {"bbm": 0.0})
     study = study_of()
-    assert "BBM's outputs are less like the teacher's" in story.similarity_words(study)
-    assert "BBM's layers are less like the teacher's" in story.layer_words(study.cka, "the test part")
-    assert "BBM's attention is less local" in story.attention_words(study)
+    assert "In these runs BBM's outputs are less like the teacher's" in likeness.similarity_words(study)
+    assert "In these runs BBM's layers are less like the teacher's" in likeness.layer_words(
+        study.cka, "the test part"
+    )
+    assert "In these runs BBM's attention is less local" in likeness.attention_words(study)
     monkeypatch.setattr(synthetic_bbm, "LIKENESS", synthetic_bbm.LIKENESS | {"bbm": 0.44})
     monkeypatch.setattr(synthetic_bbm, "LOCALITY", synthetic_bbm.LOCALITY | {"bbm": 0.15})
     study = study_of()
-    assert "about as much like the teacher's" in story.similarity_words(study)
-    assert "about as local" in story.attention_words(study)
+    assert "no clear difference in how much BBM's outputs" in likeness.similarity_words(study)
+    assert "no clear difference in how much BBM's layers" in likeness.layer_words(study.cka, "the test part")
+    assert "no clear difference in how local" in likeness.attention_words(study)
+
+
+def test_one_seed_claims_no_likeness():
+    study = study_of(seeds=1)
+    assert "no clear difference in how much BBM's outputs" in likeness.similarity_words(study)
+    assert "no clear difference in how much BBM's layers" in likeness.layer_words(study.cka, "the test part")
+    assert "no clear difference in how local" in likeness.attention_words(study)
 
 
 def test_distances_of_signals_are_in_seconds_too():
     text = spoken(
-        story.attention_words(study_of(data="physionet2021", methods=("transformer", "bbm"), seeds=1))
+        likeness.attention_words(study_of(data="physionet2021", methods=("transformer", "bbm"), seeds=1))
     )
     assert re.search(r"BBM 4\.\d patches \(0\.4\d s\)", text)
     assert "Attention that is equal everywhere would reach 13.3 patches (1.33 s)." in text
@@ -238,10 +281,79 @@ def test_distances_of_signals_are_in_seconds_too():
 
 def test_more_blocks_need_not_be_better():
     given = {"methods": ("bbm", "bbm 1"), "blocks": {"bbm 1": 1}, "arrays": False}
-    assert "P-19 rises with the number of blocks" in story.blocks_words(study_of(gains={"bbm": 0.1}, **given))
+    words = {
+        gain: story.blocks_words(study_of(gains={gain: 0.1}, seeds=7, **given)) for gain in ("bbm", "bbm 1")
+    }
+    assert words["bbm"].startswith("In these runs P-19 rises with the number of blocks: 0.6")
+    assert words["bbm 1"].startswith("In these runs P-19 falls with the number of blocks: 0.7")
+    assert "(3 blocks less 1 block: −0." in words["bbm 1"]
     text = story.blocks_words(study_of(gains={"bbm 1": 0.1}, **given))
-    assert text.startswith("P-19 falls with the number of blocks: 0.7")
-    assert "3 blocks less 1 block: −0." in text
+    assert re.match(
+        r"In these runs P-19 was 0\.7\d+ with 1 block and 0\.6\d+ with 3 blocks \(3 blocks less", text
+    )
+    assert text.endswith("p = 0.250: not decided).")
+
+
+def test_runs_still_needed_are_no_fewer_than_could_decide_anything():
+    for seeds in (2, 3, 5, 7):
+        study = study_of(seeds=seeds, arrays=False)
+        assert "With 8 runs each it could." in story.too_few(study)
+        needed = [one.paired.n_needed for one in study.differences if one.score == story.MAIN]
+        assert all(seeds + more >= 8 for more in needed)
+
+
+READ = "Read: PhysioNet 2019, 10 of 10 files read (10 records)."
+
+
+def test_the_page_says_what_was_measured_on_what():
+    notes = (READ, "Read: eICU, 5 of 5 files read (5 records).", "Another note.")
+    record = replace(synthetic_bbm.study(seeds=1, arrays=False, notes=notes), content="0123456789abcdef")
+    page = render_bbm(analyse_bbm([record]), {}, ())
+    shown = spoken(re.sub(r"<details>.*?</details>", "", page, flags=re.DOTALL))
+    assert "Measured on the test part of these records. " + READ in shown
+    assert shown.index(READ) > shown.index("What the methods reached")
+    assert spoken(page).count(READ) == 1
+    assert "eICU, 5 of 5" not in shown
+    assert "<dt>digest of the records</dt><dd>0123456789ab</dd>" in page
+    alone = told(replace(synthetic_bbm.search(trials=6), notes=(READ,)))
+    assert READ in alone
+
+
+def moving(record: SweepRecord, values: list[float]) -> SweepRecord:
+    """The search by gradient: lambda of every trial starts at its draw and takes these values, epoch by epoch."""
+    trials = record.trials.copy()
+    trials["plan"] = [
+        {"optimiser": {"start": {"lambda": start}, "bounds": {"lambda": [0.01, 10.0]}}} if start > 0 else None
+        for start in trials["lambda"]
+    ]
+    told = [
+        (int(number), 0, "meta.lambda", epoch, value)
+        for number in trials.loc[trials["lambda"].notna(), "number"]
+        for epoch, value in enumerate(values, start=1)
+    ]
+    curves = pd.concat([record.curves, pd.DataFrame(told, columns=record.curves.columns)], ignore_index=True)
+    settings = {**record.settings, "searcher": {"kind": "gradient"}}
+    return replace(record, trials=trials, curves=curves, settings=settings)
+
+
+STUCK = "lambda stood at an end of its interval in most epochs: the rate is too large."
+
+
+def test_a_search_by_gradient_shows_where_lambda_went(tmp_path):
+    record = moving(synthetic_bbm.search(trials=6, epochs=4), [0.5, 10.0, 2.0, 0.125])
+    files = write_report([record], tmp_path)
+    text = spoken(files.page.read_text(encoding="utf-8"))
+    best = search_result(record).best[0]
+    assert f"lambda = {value(best.parameters['lambda'])} → 0.125" in text
+    assert "metric meta.lambda" in text
+    assert STUCK not in text
+    assert "trajectories-1" in {path.stem for path in files.figures}
+    assert "→" not in told(synthetic_bbm.search(trials=6, epochs=4))
+
+
+def test_a_lambda_at_an_end_of_its_interval_is_told():
+    text = told(moving(synthetic_bbm.search(trials=3, epochs=4), [0.5, 10.0, 0.01, 0.125]))
+    assert re.search(r"Trials \d, \d and \d: " + STUCK, text)
 
 
 # Pages that lack something
@@ -385,6 +497,18 @@ def test_a_method_has_one_colour_and_no_two_share_one():
     own = [found[row.name] for row in rows_ if not row.given]
     assert len(set(own)) == len(own)
     assert found[GIVEN] == found["teacher"]
+
+
+def test_figures_of_layers_count_units_and_cut_no_point():
+    study = study_of(data="physionet2021", seeds=2)
+    cka = plot_cka(study.cka)
+    assert (cka.get_supxlabel(), cka.get_supylabel()) == ("unit of the teacher", "unit of the network")
+    assert plot_attention(study.attention, "patches").axes[0].get_title() == "unit 1"
+    for uniform in (None, 30.0):
+        axes = plot_reach(study.reach, colours(study.rows), "patches", uniform).axes[0]
+        ends = [block.mean + block.spread for one in study.reach for block in one.blocks]
+        assert axes.get_ylim()[1] > 1.05 * max([*ends, uniform or 0.0])
+        assert axes.get_xlabel() == "unit"
 
 
 @pytest.mark.parametrize(

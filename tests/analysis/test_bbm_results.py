@@ -59,7 +59,11 @@ def test_a_mean_has_students_interval():
 
 @pytest.mark.parametrize(
     ("values", "n", "mean", "spread"),
-    [([], 0, None, None), ([np.nan], 0, None, None), ([0.5], 1, 0.5, None), ([0.5, 0.5], 2, 0.5, 0.0)],
+    [
+        *[([], 0, None, None), ([np.nan], 0, None, None), ([0.5], 1, 0.5, None), ([0.5, 0.5], 2, 0.5, 0.0)],
+        ([0.25, 0.75], 2, 0.5, pytest.approx(np.sqrt(0.125))),
+        ([0.5] * 3, 3, 0.5, 0.0),
+    ],
 )
 def test_a_mean_of_too_few_or_equal_values_has_no_interval(values, n, mean, spread):
     found = mean_over_seeds(values, alpha=0.05)

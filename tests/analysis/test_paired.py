@@ -108,6 +108,14 @@ def test_a_table_is_corrected_by_holm_and_says_what_each_row_still_takes():
     assert paired_table([]) == ()
 
 
+def test_equal_p_values_all_need_the_strictest_level_while_nothing_is_decided():
+    pairs = [([1.0 + k, 1.1 + k, 0.9 + k], [0.0] * 3) for k in range(5)]  # p is 2/8 of each
+    assert [row.n_needed for row in paired_table(pairs)] == [5] * 5  # 8 pairs reach .05 / 5
+    mixed = [*pairs[:1], ([1.0, -1.0, 0.5], [0.0] * 3)]
+    for row in paired_table(mixed):
+        assert row.n + row.n_needed >= 7  # also the last that Holm looks at: 2^(1 - 7) <= .05 / 2
+
+
 def test_pairs_needed():
     d = np.array([1.0, -1.0] * 8) + 0.5  # mean 0.5, standard deviation 1.033
     assert pairs_needed(d) == np.ceil((2.8016 * 1.0328 / 0.5) ** 2 + 1.96**2 / 2) - 16

@@ -134,6 +134,13 @@ def test_status_tells_scores_of_the_test_part(url, capsys):
     assert "no difference can be decided" in told
 
 
+def test_status_of_all_sweeps_is_their_tables_alone(url, capsys):
+    assert _run(["status", "--db", url]) == 0
+    told = capsys.readouterr().out
+    assert any(line.startswith("BBM") for line in told.splitlines())
+    assert "no difference can be decided" not in told
+
+
 def test_status_as_json(url, capsys):
     assert _run(["status", "ehr", "--db", url, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)

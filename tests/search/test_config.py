@@ -254,6 +254,37 @@ def test_searchers_of_metaparameters_say_what_does_not_fit(data, words):
         assert word in told
 
 
+NAMED = {**kd("named"), "configurations": {"chosen": {"lambda_1": 0.5}, "other": {"lambda_1": 0.1}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("choosen", ["did you mean 'chosen'?", "configurations of this file: chosen, other", "'random'"]),
+        ("randm", ["did you mean 'random'?", "configurations of this file: chosen, other"]),
+        ("none", ["unknown searcher 'none'; known: "]),
+    ],
+)
+def test_a_searcher_that_is_none_is_told_with_the_configurations_of_the_file(tmp_path, change, words):
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump(NAMED))
+    assert list(load_sweep(str(path), ["searcher=chosen"]).search().methods) == ["chosen"]
+    with pytest.raises(UsageError) as caught:
+        load_sweep(str(path), [f"searcher={change}"])
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_what_is_wrong_with_a_named_configuration_is_told_of_it():
+    wrong = {**NAMED, "configurations": {"chosen": {"lambda_1": 2}}, "searcher": {"kind": "named"}}
+    with pytest.raises(UsageError, match=r"^sweep.yaml: configurations\.chosen: ") as caught:
+        parse_sweep(wrong, "sweep.yaml")
+    assert "searcher.methods" not in str(caught.value)
+    wrong["configurations"] = {"other": {"lambda_1": 0.5}, "chosen": {"lambda_1": [1]}}
+    with pytest.raises(UsageError, match=r"configurations\.chosen: lambda_1 must be a number"):
+        parse_sweep(wrong, "sweep.yaml")
+
+
 def test_every_kind_of_searcher_reads_back_as_the_same_sweep():
     methods = {
         "r": {"kind": "random", "parameters": {"temperature": {"type": "float", "low": 0.1, "high": 10}}},

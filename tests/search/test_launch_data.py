@@ -7,10 +7,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from kdsearch.analysis.bbm_study import MADE_UP
 from kdsearch.search import launch as launching
 from kdsearch.search.baselines import baselines_for
+from kdsearch.search.cli import _run
 from kdsearch.search.code_version import code_version
 from kdsearch.search.config import parse_sweep
 from kdsearch.search.launch import Launch
@@ -115,7 +117,7 @@ def test_a_sweep_goes_on_with_its_own_data_alone(here, roots, tmp_path, trainabl
     assert content == before[1].content != ""
     with pytest.raises(UsageError, match="not those that the sweep s began with") as caught:
         launching.resume("s", replace(here, data_root=roots[1]), shown)
-    assert str(roots[1]) in caught.value.message
+    assert f"the data root in use is {roots[1]}, and it began with {roots[0]}" in caught.value.message
     assert "--data-root" in caught.value.hint
     assert "KDSEARCH_DATA" in caught.value.hint
     assert kept(here)[0] == before[0]
@@ -129,6 +131,26 @@ def test_a_made_up_set_does_not_stand_in_for_the_data_of_a_sweep_that_goes_on(he
     begin(sweep_of(HOURS), replace(here, data_root=roots[0]))
     with pytest.raises(UsageError, match="no data root is given"):
         launching.resume("s", here, shown)
+
+
+def test_a_sweep_that_began_with_a_made_up_set_says_that_it_had_no_data_root(
+    here, roots, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KDSEARCH_CACHE", str(tmp_path / "cache"))
+    begin(sweep_of(HOURS), here)
+    with pytest.raises(UsageError, match=f"in use is {roots[0]}, and it began with none"):
+        launching.resume("s", replace(here, data_root=roots[0]), shown)
+
+
+def test_where_an_earlier_version_did_not_say_the_data_root_nothing_is_told_of_it(here, roots):
+    sweep = sweep_of(HOURS)
+    with TrialDatabase.open(here.db) as database:
+        row = {"kind": "sweep", "trainable": "bbm", "settings": sweep.resolved(), "seed": 0}
+        database.create_sweep("s", **row, code_version=code_version(), environment={})
+        database.add_event("s", "data", {"content": "of others"})
+    with pytest.raises(UsageError) as caught:
+        launching.resume("s", replace(here, data_root=roots[0]), shown)
+    assert caught.value.message.endswith(f"the data root in use is {roots[0]}")
 
 
 def test_the_variable_of_the_data_root_is_told(here, roots, monkeypatch):
@@ -182,3 +204,54 @@ def test_the_report_knows_records_that_are_made_up_by_their_note(roots, tmp_path
     notes = launching._check_data(sweep_of({**HOURS, "data": data}), Launch(db="", data_root=tmp_path)).notes
     assert any("are made up" in note for note in notes)
     assert not any(MADE_UP in note for note in notes)
+
+
+SWEEP = {
+    "name": "s",
+    "space": RATE,
+    "searcher": {"kind": "random", "trials": 1},
+    "trainable": {"kind": "constant", "epochs": 1},
+}
+RESUME = "Go on with: kdsearch resume s"
+
+
+def interrupted_at(function, monkeypatch, *arguments):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launching, function, interrupted)
+    return _run(["sweep", "s.yaml", *arguments])
+
+
+@pytest.mark.parametrize("function", ["_check_data", "_ray", "run"])
+def test_an_interrupt_names_resume_only_for_a_sweep_that_the_database_holds(
+    here, tmp_path, monkeypatch, capsys, function
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SWEEP))
+    assert interrupted_at(function, monkeypatch, "--db", here.db) == 130
+    told, held = capsys.readouterr().err, launching.holds(here.db, "s")
+    assert held == (function == "run")
+    assert (RESUME in told) == held
+    assert ("Nothing was begun; run the command again." in told) != held
+
+
+def test_an_interrupt_does_not_name_resume_for_an_older_sweep_of_that_name(
+    here, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SWEEP))
+    begin(parse_sweep(SWEEP, "a test"), here)
+    assert interrupted_at("_check_data", monkeypatch, "--db", here.db, "--name", "s") == 130
+    assert "Nothing was begun" in capsys.readouterr().err
+    assert _run(["resume", "s", "--db", here.db]) == 130
+    assert RESUME in capsys.readouterr().err
+
+
+def test_a_data_root_from_the_environment_is_not_called_an_option(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**SWEEP, "trainable": HOURS}))
+    monkeypatch.setenv("KDSEARCH_DATA", str(tmp_path / "none"))
+    assert _run(["sweep", "s.yaml", "--db", here.db]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "(from KDSEARCH_DATA) does not exist" in told

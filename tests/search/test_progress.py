@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from kdsearch.search.config import TrainableSettings, parse_sweep
 from kdsearch.search.progress import LineDisplay, LiveDisplay, Watch, clock_text, method_grid
 from kdsearch.search.searcher_settings import ComparisonSettings
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
@@ -13,6 +14,12 @@ from kdsearch.search.trial_states import Tally
 
 class Sweep:
     name, seed, searcher = "digits", 7, None
+
+    def __init__(self):
+        self.trainable = TrainableSettings(kind="kd")
+
+    def search(self):
+        return self.searcher
 
 
 class Searcher:
@@ -98,9 +105,9 @@ def test_a_comparison_shows_its_methods_and_no_best_error():
     [
         (
             [("naive", 3, 97.25), ("gradient", 1, 97.75)],
-            "2 methods: 30/70 trials  ahead: gradient 97.75 % (1 run)",
+            "30/70 trials  2 methods  ahead: gradient 97.75 % (1 run)",
         ),
-        ([("naive", 0, float("nan"))], "1 methods: 30/70 trials  0:00 elapsed"),
+        ([("naive", 0, float("nan"))], "30/70 trials  1 method  0:00 elapsed"),
     ],
 )
 def test_the_line_of_a_comparison_names_the_method_that_is_ahead(rows, line):
@@ -129,6 +136,44 @@ def test_a_comparison_shows_its_methods_from_the_start():
         assert words in text.getvalue()
     for words in ("AUC", "no restriction", "space A", "nan"):
         assert words not in text.getvalue()
+
+
+NAMED = {
+    "name": "named",
+    "space": {"kind": "parameters", "parameters": {"lambda": {"type": "float", "low": 0.0, "high": 1.0}}},
+    "trainable": {"kind": "constant", "epochs": 1},
+    "configurations": {"none": {"lambda": 0.0}, "half": {"lambda": 0.5}},
+    "searcher": {"kind": "named", "runs": 2},
+}
+
+
+@pytest.mark.parametrize("kind", ["bbm", "kd"])
+@pytest.mark.parametrize("display", [LiveDisplay, LineDisplay])
+def test_no_scores_of_the_test_part_are_told_while_a_study_runs(kind, display):
+    coordinator, text = Coordinator(), io.StringIO()
+    coordinator.sweep.searcher = parse_sweep(NAMED, "a test").search()
+    coordinator.sweep.trainable = TrainableSettings(kind=kind)
+    methods(coordinator, ("none", 2, 12.31), ("half", 1, 11.5))
+    with display(coordinator, Console(file=text, force_terminal=True, width=110), Now()) as shown:
+        shown.tick()
+    assert "30/70 trials" in text.getvalue()
+    for words in ("12.31", "%" if display is LineDisplay else "accuracy"):
+        assert (words in text.getvalue()) == (kind == "kd")
+
+
+def test_a_sweep_of_named_configurations_begins_with_its_trials():
+    coordinator, text = Coordinator(), io.StringIO()
+    coordinator.sweep.searcher = parse_sweep(NAMED, "a test").search()
+    coordinator.searcher.seen = Overview(space="A", restriction=None, done=0, planned=4)
+    with LineDisplay(coordinator, Console(file=text, width=60), Now()) as shown:
+        shown.tick()
+        methods(coordinator, ("none", 2, 12.31))
+        shown._space = ""
+        shown.tick()
+    assert text.getvalue().splitlines() == [
+        "0/4 trials  0/2 methods done  0:00 elapsed",
+        "30/70 trials  1/2 methods done  ahead: none 12.31 % (2 runs)  0:00 elapsed  0:00 left",
+    ]
 
 
 def test_methods_have_no_bars():

@@ -83,6 +83,14 @@ def test_data_root_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
         resolve_data_root(tmp_path / "file", {})
 
 
+def test_a_data_root_that_the_command_line_took_from_the_environment_is_told_as_such(tmp_path: Path) -> None:
+    none, other = tmp_path / "none", {"KDSEARCH_DATA": str(tmp_path / "other")}
+    with pytest.raises(DataError, match=r"from KDSEARCH_DATA\) does not exist"):
+        resolve_data_root(none, {"KDSEARCH_DATA": f"{none}/"})
+    with pytest.raises(DataError, match=r"from --data-root\) does not exist"):
+        resolve_data_root(none, other)
+
+
 def test_missing_data_root_says_how_to_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KDSEARCH_DATA", raising=False)
     with pytest.raises(DataError) as caught:
