@@ -23,7 +23,6 @@ from kdsearch.search.baselines import baselines_for
 from kdsearch.search.code_version import code_version
 from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.coordinator import Coordinator
-from kdsearch.search.logbook import SCHEDULER
 from kdsearch.search.progress import Display
 from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
 from kdsearch.search.schedulers import Scheduler, make_scheduler
@@ -34,7 +33,7 @@ from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.places import parse_url, sqlite_path
-from kdsearch.search.trialdb.record import DATA, NOTE
+from kdsearch.search.trialdb.record import DATA, NOTE, SCHEDULER
 from kdsearch.search.trialdb.states import SweepState, TrialState
 from kdsearch.spaces import TARGET
 from kdsearch.spaces.errors import UsageError

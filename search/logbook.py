@@ -6,13 +6,12 @@ import hashlib
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from kdsearch.search.schedulers.asha import Verdict
 from kdsearch.search.searchers.base import Decision, Draw, Note, Record, Stage
 from kdsearch.search.trialdb import operations as op
-
-SCHEDULER: Final = "scheduler"  # the kind of event that keeps a verdict
+from kdsearch.search.trialdb.record import SCHEDULER
 
 
 class Logbook:

@@ -18,7 +18,7 @@ from kdsearch.search.trialdb.operations import EventRow, SpaceRow
 DATA = "data"  # what a sweep trains on, as a digest
 DECISION = "decision"
 NOTE = "note"
-SCHEDULER = "scheduler"
+SCHEDULER = "scheduler"  # a verdict on a trial at a rung
 _STATISTICS = ("tau", "a", "alpha", "diverged_error")  # of settings["statistics"]
 
 
