@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdsearch.trainables.bbm.losses import classification_loss, deit_loss, deit_terms
+from kdsearch.trainables.bbm.losses import classification_loss, deit_terms
 
 _SPEC = importlib.util.spec_from_file_location("bbm_plain", Path(__file__).with_name("bbm_plain.py"))
 bbm_plain = importlib.util.module_from_spec(_SPEC)
@@ -85,6 +85,12 @@ def test_large_logits_stay_finite():
     loss = classification_loss(logits, torch.tensor([[False, True]]))
     assert loss.item() == 1e4
     assert torch.autograd.grad(loss, logits)[0].tolist() == [[0.5, -0.5]]
+
+
+def deit_loss(own, distilled, labels, teacher, ratio, real=None):
+    """Equation 3 of DeiT, as the trainable weighs the two terms."""
+    by_label, by_teacher = deit_terms(own, distilled, labels, teacher, real)
+    return ratio * by_label + (1 - ratio) * by_teacher
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])

@@ -63,27 +63,6 @@ def deit_terms(
     )
 
 
-def deit_loss(
-    class_logits: Tensor,
-    distillation_logits: Tensor,
-    labels: Tensor,
-    teacher_logits: Tensor,
-    ratio: float | Tensor,
-    real: Tensor | None = None,
-) -> Tensor:
-    """Return ratio * BCE(class token, label) + (1 - ratio) * BCE(distillation token, teacher's answer).
-
-    ratio is in [0, 1], and closer to 0 means more distillation (Appendix A.1.3). It may be a tensor that needs its
-    derivative. The rest is as in `deit_terms`.
-
-    Raises:
-        ValueError: the shapes do not fit together.
-
-    """
-    by_label, by_teacher = deit_terms(class_logits, distillation_logits, labels, teacher_logits, real)
-    return ratio * by_label + (1 - ratio) * by_teacher
-
-
 def _check_shapes(logits: Tensor, labels: Tensor, real: Tensor | None) -> None:
     if logits.shape != labels.shape:
         raise ValueError(f"logits of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)}")

@@ -15,16 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from kdsearch.trainables.bbm.losses import classification_loss, deit_terms
-from kdsearch.trainables.bbm.matching import Maps, block_features, matching_loss
+from kdsearch.trainables.bbm.matching import Maps, block_features, check_matching, matching_loss
 from kdsearch.trainables.bbm.settings import Method, TrialSettings
 from kdsearch.trainables.bbm.tensors import MOST_ROWS, TensorBatch
 from kdsearch.trainables.series.blocks import Blocks
 from kdsearch.trainables.series.networks import SeriesNetwork
+
+_STEPS: Final = (
+    64  # of a record that two networks are tried on; which keep every hour, keep them at any length
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Objective:
         self.maps: Maps | None = None
         if trial.method is Method.BBM and teacher is not None:
             self._blocks = Blocks(network, trial.blocks), Blocks(teacher, trial.blocks)
+            check_matching(*self._blocks, steps=_STEPS, masked=network.per_step)
             self.maps = Maps(*self._blocks, generator=generator)
 
     def terms(self, piece: Piece) -> Terms:
