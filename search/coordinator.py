@@ -285,7 +285,10 @@ class Coordinator:
             self._take_up(trial, past)
             return False
         self._count(trial, past.state, past.error)
-        self._tell(trial.number, past.state, past.error)
+        if past.state == "stopped":
+            for epoch in past.epochs:
+                trial.count(epoch.epoch, epoch.error, epoch.seconds)
+        self._tell(trial, past.state, past.error)
         return True
 
     def _take_up(self, trial: LiveTrial, past: PastTrial) -> None:
@@ -373,7 +376,7 @@ class Coordinator:
             path.unlink(missing_ok=True)
         if trial.search:
             self._count(trial, state, trial.last_error)
-            self._tell(trial.number, state, trial.last_error)
+            self._tell(trial, state, trial.last_error)
         elif trial.output is not None:
             self._teachers.finished(trial, sweep=self.sweep.name, state=state, message=message)
 
@@ -385,11 +388,12 @@ class Coordinator:
         counts = trial.plan.get("final", True) and trial.design != CONFIRMATION
         self.tally.count(trial.number, state, error if counts else None)
 
-    def _tell(self, number: int, state: str, error: float | None) -> None:
+    def _tell(self, trial: LiveTrial, state: str, error: float | None) -> None:
         counted = error_that_counts(state, error)
         if counted is None:
             counted = self.sweep.statistics.diverged_error
-        self.searcher.tell(number, Outcome(state=state, error=counted))
+        curve = tuple(sorted(trial.curve.items())) if state == "stopped" else ()
+        self.searcher.tell(trial.number, Outcome(state=state, error=counted, curve=curve))
 
     def _record(self) -> None:
         """Write down what the searcher drew and decided."""

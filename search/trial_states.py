@@ -29,7 +29,7 @@ class PastTrial:
     plan: Mapping[str, Any] = field(default_factory=dict)
     error: float | None
     attempts: int
-    epochs: Sequence[PastEpoch] = ()  # of a trial that was cut off
+    epochs: Sequence[PastEpoch] = ()  # of a trial that was cut off or stopped
     checkpoint: Path | None = None
     checkpoint_epoch: int = 0
 
@@ -54,12 +54,15 @@ class LiveTrial:
     last_epoch: int | None = None
     last_error: float | None = None
     seconds: float = 0.0
+    curve: dict[int, float] = field(default_factory=dict)  # epoch -> error
 
     def count(self, epoch: int, error: float, seconds: float) -> None:
         """Take one epoch in; the first one begins anew, whatever an earlier attempt came to."""
         if epoch == 1:
             self.best_error, self.best_epoch, self.seconds = None, None, 0.0
+            self.curve.clear()
         self.last_epoch, self.last_error = epoch, error
+        self.curve[epoch] = error
         self.seconds += seconds
         if isfinite(error) and (self.best_error is None or error < self.best_error):
             self.best_error, self.best_epoch = error, epoch

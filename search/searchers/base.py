@@ -41,6 +41,8 @@ class Outcome:
 
     state: str  # complete, diverged, failed, stopped
     error: float
+    # (epoch, error) of a stopped trial, epochs rising from 1 or more; errors need not be finite. Empty for others
+    curve: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
