@@ -17,8 +17,6 @@ from kdsearch.search import presets
 from kdsearch.search.schedulers.settings import AshaSettings
 from kdsearch.search.searcher_settings import (
     METHODS,
-    SEARCHERS,
-    AnySearcher,
     ComparisonSettings,
     EnumerationSettings,
     GradientSettings,
@@ -26,18 +24,19 @@ from kdsearch.search.searcher_settings import (
     PeriodsSettings,
     RandomSettings,
     RefinementSettings,
-    SearcherSettings,
+    SearcherSection,
     Section,
     TpeSettings,
 )
-from kdsearch.search.searchers.checks import check_searcher
+from kdsearch.search.searchers.enumeration import MOST_LISTED
+from kdsearch.search.searchers.kinds import Task
+from kdsearch.search.searchers.registry import SearcherSettings, registry, sections
 from kdsearch.spaces import DesignSpace, KtgSpace, parse_yaml, space_from_spec
 from kdsearch.spaces.errors import UnknownNameError, UsageError
 from kdsearch.trainables.registry import trainable_kind, trainable_names
 
 __all__ = [
     "MOST_LISTED",
-    "AnySearcher",
     "AshaSettings",
     "ComparisonSettings",
     "EnumerationSettings",
@@ -46,14 +45,13 @@ __all__ = [
     "RandomSettings",
     "RefinementSettings",
     "RunSettings",
+    "SearcherSection",
     "StatisticsSettings",
     "SweepFile",
     "TpeSettings",
     "load_sweep",
     "parse_sweep",
 ]
-
-MOST_LISTED = 1_000_000  # configurations of a space that is trained in full
 
 
 class TrainableSettings(BaseModel):
@@ -157,7 +155,7 @@ class SweepFile(Section):
                 raise ValueError(f"configurations.{name}: {told}") from None
         return self
 
-    def search(self) -> AnySearcher:
+    def search(self) -> SearcherSection:
         """The searcher's settings; named configurations are a comparison of fixed methods."""
         if isinstance(self.searcher, NamedSettings):
             return self.searcher.comparison(self.configurations)
@@ -218,10 +216,15 @@ def load_sweep(preset_or_path: str, changes: Sequence[str] = (), seed: int | Non
 
 def parse_sweep(data: Mapping[str, Any], where: str) -> SweepFile:
     """Check a mapping; `where` is named in errors."""
+    searcher = data.get("searcher")
     try:
+        registry().check(searcher.get("kind") if isinstance(searcher, Mapping) else searcher)
         sweep = SweepFile.model_validate(data)
     except ValidationError as error:
         raise _explained(error, where, data.get("configurations")) from None
+    except UsageError as error:
+        error.message = f"{where}: {error.message}"
+        raise
     try:
         space = sweep.design_space()
         _check_trainable(sweep, space)
@@ -229,28 +232,7 @@ def parse_sweep(data: Mapping[str, Any], where: str) -> SweepFile:
     except UsageError as error:
         error.message = f"{where}: {error.message}" if not error.message.startswith(where) else error.message
         raise
-    _check_listing(sweep, space, where)
     return sweep
-
-
-def _check_listing(sweep: SweepFile, space: DesignSpace, where: str) -> None:
-    """Refuse to train a space in full that is too large to be listed."""
-    classes = space.counts().valid_classes
-    if isinstance(sweep.searcher, EnumerationSettings):
-        if classes is None:
-            raise UsageError(
-                f"{where}: the space is infinite and cannot be enumerated", "Use the searcher random."
-            )
-        if classes > MOST_LISTED:
-            raise UsageError(
-                f"{where}: the space has {classes:,} configurations; at most {MOST_LISTED:,} can be listed",
-                "Use the searcher random, or restrict the space.",
-            )
-    if isinstance(sweep.searcher, RefinementSettings) and sweep.searcher.limit > MOST_LISTED:
-        raise UsageError(
-            f"{where}: searcher.limit is {sweep.searcher.limit:,}; at most {MOST_LISTED:,} can be trained in full",
-            "The limit is the size at which refining ends and every graph is trained; the paper's is 500.",
-        )
 
 
 def _check_trainable(sweep: SweepFile, space: DesignSpace) -> None:
@@ -259,7 +241,8 @@ def _check_trainable(sweep: SweepFile, space: DesignSpace) -> None:
     kind.check(settings, sweep.models())
     kind.check_space(settings, space)
     try:
-        check_searcher(sweep.search(), space, kind, settings)
+        search = sweep.search()
+        registry().kinds[search.kind].check(search, Task.of(sweep))
     except UsageError as error:
         if isinstance(sweep.searcher, NamedSettings):  # it is checked as the comparison that it is
             error.message = error.message.replace("searcher.methods.", "configurations.", 1)
@@ -325,7 +308,7 @@ def _explained(error: ValidationError, where: str, configurations: object = None
         elif item["type"] == "missing":
             lines.append(f"key {key!r} is missing")
         elif item["type"] == "union_tag_not_found":
-            kinds = SEARCHERS if key == "searcher" else METHODS
+            kinds = sections() if key == "searcher" else METHODS
             lines.append(f"key '{key}.kind' is missing ({', '.join(kinds)})")
         elif item["type"] == "union_tag_invalid":
             more = list(configurations) if key == "searcher" and isinstance(configurations, dict) else []
@@ -340,7 +323,7 @@ def _explained(error: ValidationError, where: str, configurations: object = None
 
 def _unknown_kind(key: str, told: Mapping[str, Any], configurations: Sequence[str]) -> str:
     """Say which kinds there are; a searcher may also be named by a configuration of the file."""
-    known = SEARCHERS if key == "searcher" else METHODS
+    known = sections() if key == "searcher" else METHODS
     near = difflib.get_close_matches(str(told["tag"]), [*configurations, *known], n=1)
     guess = f", did you mean {near[0]!r}?" if near else ""
     more = f"; configurations of this file: {', '.join(configurations)}" if configurations else ""
@@ -369,7 +352,7 @@ def _place(loc: Sequence[int | str]) -> tuple[list[str], type[BaseModel] | None]
         case ["comparison", "periods", key, *keys]:
             return ["searcher", "periods", key, *keys], PeriodsSettings
         case [kind, *keys]:
-            return ["searcher", *keys], SEARCHERS.get(kind)
+            return ["searcher", *keys], sections().get(kind)
     return parts, SweepFile
 
 
@@ -380,5 +363,5 @@ def _nearest(key: str, model: type[BaseModel] | None) -> str:
     known = sorted(model.model_fields)
     near = difflib.get_close_matches(key, known, n=1)
     guess = f", did you mean {near[0]!r}?" if near else ""
-    where = next((f" of the searcher {kind}" for kind, each in SEARCHERS.items() if each is model), "")
+    where = next((f" of the searcher {kind}" for kind, each in sections().items() if each is model), "")
     return f"{guess} (known{where}: {', '.join(known)})"

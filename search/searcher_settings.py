@@ -23,7 +23,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class RefinementSettings(Section):
+class SearcherSection(Section):
+    """The section of one kind of searcher; a subclass names the kind in a Literal."""
+
+    kind: str
+
+
+class RefinementSettings(SearcherSection):
     """Stepwise refinement of a design space (Iwata et al., Algorithm 1)."""
 
     kind: Literal["refinement"] = "refinement"
@@ -63,7 +69,7 @@ Confirm = Annotated[
 ]
 
 
-class RandomSettings(Section):
+class RandomSettings(SearcherSection):
     """Uniform draws from the space."""
 
     kind: Literal["random"]
@@ -71,7 +77,7 @@ class RandomSettings(Section):
     confirm: Confirm = 0
 
 
-class EnumerationSettings(Section):
+class EnumerationSettings(SearcherSection):
     """Every configuration of a finite space, symmetric duplicates once."""
 
     kind: Literal["enumeration"]
@@ -90,7 +96,7 @@ class TpeOptions(Section):
     )
 
 
-class TpeSettings(TpeOptions):
+class TpeSettings(TpeOptions, SearcherSection):
     """TPE over a whole sweep."""
 
     trials: int = Field(ge=1, description="trials in all")
@@ -142,7 +148,7 @@ class GradientOptions(Section):
         )
 
 
-class GradientSettings(GradientOptions):
+class GradientSettings(GradientOptions, SearcherSection):
     """Gradient optimisation from several random starts."""
 
     trials: int = Field(ge=1, description="starts, drawn from the space")
@@ -207,7 +213,7 @@ class PeriodsSettings(Section):
         return tuple(dict.fromkeys([*((e, e) for e in self.equal), *((self.e1, e2) for e2 in self.e2)]))
 
 
-class ComparisonSettings(Section):
+class ComparisonSettings(SearcherSection):
     """Methods side by side: run r of every method has the same training seed, so that differences are paired."""
 
     kind: Literal["comparison"]
@@ -252,7 +258,7 @@ def period_name(method: str, e1: int, e2: int) -> str:
     return f"{method} e1={e1} e2={e2}"
 
 
-class NamedSettings(Section):
+class NamedSettings(SearcherSection):
     """Configurations that the sweep file names, nothing searched; run r of each has one training seed."""
 
     kind: Literal["named"]
@@ -268,27 +274,7 @@ class NamedSettings(Section):
         )
 
 
-AnySearcher = (
-    RefinementSettings
-    | RandomSettings
-    | EnumerationSettings
-    | TpeSettings
-    | GradientSettings
-    | ComparisonSettings
-    | NamedSettings
-)
-SearcherSettings = Annotated[AnySearcher, Field(discriminator="kind")]
-
-# kind -> model, for messages about keys
-SEARCHERS: Mapping[str, type[Section]] = {
-    "refinement": RefinementSettings,
-    "random": RandomSettings,
-    "enumeration": EnumerationSettings,
-    "tpe": TpeSettings,
-    "gradient": GradientSettings,
-    "comparison": ComparisonSettings,
-    "named": NamedSettings,
-}
+# kind of method -> model, for messages about keys
 METHODS: Mapping[str, type[Section]] = {
     "fixed": FixedMethod,
     "random": RandomMethod,

@@ -1,51 +1,49 @@
-"""Whether a space and a trainable have what a searcher needs, before anything runs."""
+"""Whether a space and a trainable have what a searcher needs, before anything runs: what several searchers ask."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdsearch.search.searcher_settings import (
-    AnySearcher,
-    ComparisonSettings,
-    FixedMethod,
-    GradientMethod,
-    GradientSettings,
-    RandomMethod,
-    TpeSettings,
-)
+from kdsearch.search.searcher_settings import SearcherSection
 from kdsearch.search.searchers.confirmation import METHOD
-from kdsearch.search.searchers.descent import Descent, ever_declared
-from kdsearch.search.searchers.methods import Setting, make_method
-from kdsearch.search.searchers.plans import descent_plan, final_plan
-from kdsearch.search.searchers.tpe_domains import Domains, generic
+from kdsearch.search.searchers.descent import ever_declared
+from kdsearch.search.searchers.plans import final_plan
 from kdsearch.spaces import DesignSpace, Space
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.protocol import TrainableKind
 
 
-def check_searcher(
-    settings: AnySearcher, space: DesignSpace, kind: TrainableKind, trainable: Mapping[str, object]
+def check_plain(
+    settings: SearcherSection, space: DesignSpace, kind: TrainableKind, trainable: Mapping[str, object]
 ) -> None:
-    """Refuse a searcher that could not search this space with this trainable.
+    """Refuse what a searcher that hands out configurations and nothing else could not do.
 
     Raises:
         UsageError: what does not fit, and what would.
 
     """
-    match settings:
-        case GradientSettings():
-            Descent(space=space, kind=kind, settings=trainable, options=settings).check()
-            kind.check_plan(trainable, descent_plan(settings.optimiser(start={}, bounds={})))
-        case ComparisonSettings():
-            _check_comparison(settings, space, kind, trainable)
-        case _:
-            _check_optimised(space, kind, trainable)
-            if isinstance(settings, TpeSettings):
-                Domains.of(space)
-            _check_confirmation(settings, kind, trainable)
+    _check_optimised(space, kind, trainable)
+    _check_confirmation(settings, kind, trainable)
 
 
-def _check_confirmation(settings: AnySearcher, kind: TrainableKind, trainable: Mapping[str, object]) -> None:
+def generic(space: DesignSpace, who: str) -> Space:
+    """The space itself, if it is one of parameters.
+
+    Raises:
+        UsageError: it is another kind of space, as a KTG's.
+
+    """
+    if not isinstance(space, Space):
+        raise UsageError(
+            f"{who} needs a space of kind parameters",
+            "Graphs are searched by refinement, random, enumeration, tpe, qmc or gradient.",
+        )
+    return space
+
+
+def _check_confirmation(
+    settings: SearcherSection, kind: TrainableKind, trainable: Mapping[str, object]
+) -> None:
     """Refuse to confirm the best configuration on the test part with a trainable that keeps away from it."""
     if not getattr(settings, "confirm", 0):
         return
@@ -53,23 +51,6 @@ def _check_confirmation(settings: AnySearcher, kind: TrainableKind, trainable: M
         kind.check_plan(trainable, final_plan(METHOD, 0, train_on="training", optimised=False))
     except UsageError as error:
         raise UsageError(f"searcher.confirm: {error.message}", error.hint) from None
-
-
-def _check_comparison(
-    settings: ComparisonSettings, space: DesignSpace, kind: TrainableKind, trainable: Mapping[str, object]
-) -> None:
-    own = generic(space, "a comparison of methods")
-    setting = Setting(space=own, kind=kind, trainable=trainable, seed=0)
-    for name, each in settings.methods.items():
-        plain = isinstance(each, FixedMethod | RandomMethod)
-        train_on = each.train_on if isinstance(each, FixedMethod | RandomMethod) else "training"
-        try:
-            make_method(name, each, setting).check()
-            optimiser = each.optimiser(start={}, bounds={}) if isinstance(each, GradientMethod) else None
-            plan = final_plan(name, 0, train_on=train_on, optimised=not plain, optimiser=optimiser)
-            kind.check_plan(trainable, plan)
-        except UsageError as error:
-            raise UsageError(f"searcher.methods.{name}: {error.message}", error.hint) from None
 
 
 def _check_optimised(space: DesignSpace, kind: TrainableKind, trainable: Mapping[str, object]) -> None:

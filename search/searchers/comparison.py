@@ -13,12 +13,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kdsearch.search.searcher_settings import ComparisonSettings, TpeMethod
+from kdsearch.search.searcher_settings import (
+    ComparisonSettings,
+    FixedMethod,
+    GradientMethod,
+    RandomMethod,
+    TpeMethod,
+)
 from kdsearch.search.searchers.base import ConditionSoFar, Note, Outcome, Overview, Record, Request, Stage
+from kdsearch.search.searchers.checks import generic
+from kdsearch.search.searchers.kinds import SearcherKind, Task
 from kdsearch.search.searchers.methods import Method, Setting, make_method
+from kdsearch.search.searchers.plans import final_plan
 from kdsearch.search.searchers.tpe import startup_note
-from kdsearch.search.searchers.tpe_domains import generic
 from kdsearch.spaces import DesignSpace
+from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.protocol import TrainableKind
 
 _WORST = 100.0  # per cent
@@ -154,3 +163,33 @@ class Comparison:
 
     def _number(self, progress: _Progress, step: int, run: int) -> int:
         return progress.first + step * self._runs + run
+
+
+def _build(settings: ComparisonSettings, task: Task) -> Comparison:
+    return Comparison(
+        task.space,
+        settings,
+        kind=task.trainable,
+        trainable=task.settings,
+        seed=task.seed,
+        first_number=task.first_number,
+    )
+
+
+def _check(settings: ComparisonSettings, task: Task) -> None:
+    """Refuse a method that could not be carried out, by its name."""
+    own = generic(task.space, "a comparison of methods")
+    setting = Setting(space=own, kind=task.trainable, trainable=task.settings, seed=0)
+    for name, each in settings.methods.items():
+        plain = isinstance(each, FixedMethod | RandomMethod)
+        train_on = each.train_on if isinstance(each, FixedMethod | RandomMethod) else "training"
+        try:
+            make_method(name, each, setting).check()
+            optimiser = each.optimiser(start={}, bounds={}) if isinstance(each, GradientMethod) else None
+            plan = final_plan(name, 0, train_on=train_on, optimised=not plain, optimiser=optimiser)
+            task.trainable.check_plan(task.settings, plan)
+        except UsageError as error:
+            raise UsageError(f"searcher.methods.{name}: {error.message}", error.hint) from None
+
+
+KIND = SearcherKind(ComparisonSettings, build=_build, check=_check)

@@ -57,7 +57,8 @@ class Confirmation:
         if not self._searcher.done:
             found = self._searcher.ask(n)
             self._asked |= {request.number: request for request in found}
-            return found
+            if found or not self._searcher.done:
+                return found  # a search may also find, when asked, that there is nothing left to try
         self._confirm()
         taken, self._queue = self._queue[:n], self._queue[n:]
         return taken

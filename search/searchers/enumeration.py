@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from kdsearch.analysis.population import Proposal
+from kdsearch.search.searcher_settings import EnumerationSettings
+from kdsearch.search.searchers.checks import check_plain
+from kdsearch.search.searchers.kinds import SearcherKind, Task
 from kdsearch.search.searchers.ledger import Ledger
 from kdsearch.search.searchers.one_space import OneSpaceSearch
 from kdsearch.spaces import DesignSpace
+from kdsearch.spaces.errors import UsageError
 
+MOST_LISTED = 1_000_000  # configurations of a space that is trained in full
 CENSUS = str(Proposal.ENUMERATION)
 
 
@@ -30,3 +35,23 @@ class Enumeration(OneSpaceSearch):
     def __init__(self, space: DesignSpace, *, repeats: int, first_number: int) -> None:
         super().__init__(space, first_number=first_number, exhaustive=True, repeats=repeats)
         enumerate_into(self.ledger, self.space, repeats=repeats)
+
+
+def _build(settings: EnumerationSettings, task: Task) -> Enumeration:
+    return Enumeration(task.space, repeats=settings.repeats, first_number=task.first_number)
+
+
+def _check(settings: EnumerationSettings, task: Task) -> None:
+    """Refuse to train a space in full that is too large to be listed."""
+    check_plain(settings, task.space, task.trainable, task.settings)
+    classes = task.space.counts().valid_classes
+    if classes is None:
+        raise UsageError("the space is infinite and cannot be enumerated", "Use the searcher random.")
+    if classes > MOST_LISTED:
+        raise UsageError(
+            f"the space has {classes:,} configurations; at most {MOST_LISTED:,} can be listed",
+            "Use the searcher random, or restrict the space.",
+        )
+
+
+KIND = SearcherKind(EnumerationSettings, build=_build, check=_check)

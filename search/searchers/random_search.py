@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kdsearch.analysis.population import Proposal
+from kdsearch.search.searcher_settings import RandomSettings
+from kdsearch.search.searchers.kinds import SearcherKind, Task
 from kdsearch.search.searchers.one_space import OneSpaceSearch
 from kdsearch.spaces import DesignSpace
 from kdsearch.trainables.seeds import derive_seed
@@ -20,3 +22,10 @@ class RandomSearch(OneSpaceSearch):
         generator = np.random.default_rng(derive_seed(seed, "draws", self.space.name or "A"))
         for _ in range(trials):
             self.ledger.draw(self.space, self.space.sample(generator), RANDOM_DRAW)
+
+
+def _build(settings: RandomSettings, task: Task) -> RandomSearch:
+    return RandomSearch(task.space, trials=settings.trials, seed=task.seed, first_number=task.first_number)
+
+
+KIND = SearcherKind(RandomSettings, build=_build)

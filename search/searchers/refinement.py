@@ -24,11 +24,14 @@ from kdsearch.analysis.conditions import ConditionRow, condition_table
 from kdsearch.analysis.sequential import AlphaPlan
 from kdsearch.search.searcher_settings import RefinementSettings
 from kdsearch.search.searchers.base import Decision, Note, Outcome, Overview, Record, Request, Stage
-from kdsearch.search.searchers.enumeration import enumerate_into
+from kdsearch.search.searchers.checks import check_plain
+from kdsearch.search.searchers.enumeration import MOST_LISTED, enumerate_into
+from kdsearch.search.searchers.kinds import SearcherKind, Task
 from kdsearch.search.searchers.ledger import Ledger
-from kdsearch.search.searchers.policies import Choice, Look, Policy, Verdict
+from kdsearch.search.searchers.policies import Choice, Look, Policy, Verdict, policy_for
 from kdsearch.search.searchers.random_search import RANDOM_DRAW
 from kdsearch.spaces import DesignSpace
+from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.seeds import derive_seed
 
 if TYPE_CHECKING:  # sweep files are checked with the help of searchers
@@ -200,3 +203,22 @@ class Refinement:
             interval_alpha=self._statistics.alpha,
             seed=derive_seed(self._seed, "permutations", self._space.name or ""),
         )
+
+
+def _build(settings: RefinementSettings, task: Task) -> Refinement:
+    policy = policy_for(settings, task.chooser)
+    return Refinement(
+        task.space, settings, task.statistics, policy, seed=task.seed, first_number=task.first_number
+    )
+
+
+def _check(settings: RefinementSettings, task: Task) -> None:
+    check_plain(settings, task.space, task.trainable, task.settings)
+    if settings.limit > MOST_LISTED:
+        raise UsageError(
+            f"searcher.limit is {settings.limit:,}; at most {MOST_LISTED:,} can be trained in full",
+            "The limit is the size at which refining ends and every graph is trained; the paper's is 500.",
+        )
+
+
+KIND = SearcherKind(RefinementSettings, build=_build, check=_check)

@@ -14,6 +14,8 @@ from typing import Protocol, cast
 from kdsearch.analysis.population import Proposal
 from kdsearch.search.searcher_settings import TpeMethod, TpeOptions, TpeSettings
 from kdsearch.search.searchers.base import Note, Request
+from kdsearch.search.searchers.checks import check_plain
+from kdsearch.search.searchers.kinds import SearcherKind, Task
 from kdsearch.search.searchers.one_space import OneSpaceSearch
 from kdsearch.search.searchers.tpe_domains import Domains
 from kdsearch.spaces import DesignSpace, Value
@@ -89,4 +91,16 @@ class TpeSearch(OneSpaceSearch):
         self._told = len(self.ledger.requests)
 
 
-__all__ = ["Proposer", "TpeSearch", "make_proposer", "startup_note"]
+def _build(settings: TpeSettings, task: Task) -> TpeSearch:
+    return TpeSearch(task.space, settings, seed=task.seed, first_number=task.first_number)
+
+
+def _check(settings: TpeSettings, task: Task) -> None:
+    check_plain(settings, task.space, task.trainable, task.settings)
+    Domains.of(task.space)
+
+
+KIND = SearcherKind(TpeSettings, build=_build, check=_check)
+
+
+__all__ = ["KIND", "Proposer", "TpeSearch", "make_proposer", "startup_note"]

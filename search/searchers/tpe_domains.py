@@ -9,24 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kdsearch.search.searchers.checks import generic
 from kdsearch.spaces import Configuration, DesignSpace, Domain, Float, Space, Value
 from kdsearch.spaces.domains import read_domain
 from kdsearch.spaces.errors import UsageError
-
-
-def generic(space: DesignSpace, who: str) -> Space:
-    """The space itself, if it is one of parameters.
-
-    Raises:
-        UsageError: it is another kind of space, as a KTG's.
-
-    """
-    if not isinstance(space, Space):
-        raise UsageError(
-            f"{who} needs a space of kind parameters",
-            "Graphs are searched by refinement, random, enumeration or gradient.",
-        )
-    return space
 
 
 @dataclass(frozen=True)
