@@ -81,7 +81,7 @@ def test_a_sweep_file_is_told_of_a_broken_kind_and_of_the_known_ones(monkeypatch
     broken = assemble(BUILT_IN, [Entry("other", ImportError("no torch"))])
     monkeypatch.setattr("kdsearch.search.config.registry", lambda: broken)
     data = load_sweep("ktg-digits").resolved()
-    with pytest.raises(UsageError, match="here: the searcher other cannot be used: .*no torch"):
+    with pytest.raises(UsageError, match=r"here: the searcher other cannot be used: .*no torch"):
         parse_sweep({**data, "searcher": {"kind": "other"}}, "here")
     with pytest.raises(UsageError, match="unknown searcher 'anther'; known: 'refinement', 'random'"):
         parse_sweep({**data, "searcher": {"kind": "anther"}}, "here")
@@ -90,7 +90,7 @@ def test_a_sweep_file_is_told_of_a_broken_kind_and_of_the_known_ones(monkeypatch
 def test_every_kind_is_in_the_schema_of_sweep_files():
     schema = SweepFile.model_json_schema()
     tags = schema["properties"]["searcher"]["discriminator"]["mapping"]
-    assert list(tags) == list(registry.registry().kinds)
+    assert set(tags) == set(registry.registry().kinds)
 
 
 def test_entry_points_are_those_of_the_group():
