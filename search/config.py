@@ -173,8 +173,13 @@ class SweepFile(Section):
         return space_from_spec(self.space, name="A")
 
     def trainable_settings(self) -> dict[str, Any]:
-        """What every trial of the sweep is given; for KTG with the target's architecture from the space."""
+        """What every trial of the sweep is given; for KTG with the target's architecture from the space.
+
+        A table is given the space itself, to read its rows by.
+        """
         settings = self.trainable.settings()
+        if self.trainable.kind == "table":
+            settings["space"] = self.space
         if self.space.get("kind") == "ktg" and self.trainable.kind == "ktg":
             settings["target"] = self.space.get("target")
         return settings

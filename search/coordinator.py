@@ -372,8 +372,9 @@ class Coordinator:
             message=message,
         )
         self._submit(op.FinishTrials(self.sweep.name, (result,)))
-        for path in self.checkpoints.glob(f"{trial.number}-*.pt"):
-            path.unlink(missing_ok=True)
+        if self._folder.exists():  # a glob costs more than everything else here
+            for path in self.checkpoints.glob(f"{trial.number}-*.pt"):
+                path.unlink(missing_ok=True)
         if trial.search:
             self._count(trial, state, trial.last_error)
             self._tell(trial, state, trial.last_error)

@@ -29,6 +29,7 @@ from kdsearch.search.schedulers import Scheduler, make_scheduler
 from kdsearch.search.searchers import Chooser, make_searcher
 from kdsearch.search.searchers.plans import objective_of
 from kdsearch.search.searchers.policies import Look
+from kdsearch.search.tables import with_table
 from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
 from kdsearch.search.trialdb import operations as op
@@ -112,7 +113,8 @@ def start(
         Interrupted: a signal came.
 
     """
-    found = _check_data(sweep, launch)
+    answered = with_table(sweep, launch.db, files_folder(launch.db))
+    found = _check_data(answered, launch)
     with _ray(sweep, launch) as slots, TrialDatabase.open(launch.db, clock=launch.clock) as database:
         database.create_sweep(
             name=sweep.name,
@@ -125,7 +127,7 @@ def start(
         )
         database.add_event(sweep.name, DATA, {"content": found.content, "data_root": found.root})
         _write_notes(database, sweep.name, found.notes)
-        _run(sweep, database, launch, slots, display, chooser)
+        _run(answered, database, launch, slots, display, chooser)
 
 
 def resume(
@@ -151,13 +153,14 @@ def resume(
             return sweep
         if check is not None:
             check(sweep)
-        found = _check_data(sweep, launch)
+        answered = with_table(sweep, launch.db, files_folder(launch.db))
+        found = _check_data(answered, launch)
         _check_same_data(sweep, database, found)
         _write_notes(database, name, found.notes)
         decided = [event.data for event in database.events(name, kinds=["decision"])]
         chooser = None if ask is None else replayed(decided, ask)
         with _ray(sweep, launch) as slots:
-            _run(sweep, database, launch, slots, display, chooser)
+            _run(answered, database, launch, slots, display, chooser)
     return sweep
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -22,9 +22,10 @@ class Logbook:
     ) -> None:
         self._sweep, self._submit, self._clock = sweep, submit, clock
         self.draws: list[Draw] = []  # answered by trials that are not in the database yet
+        self._trials = 0  # when draws were last looked through
 
-    def write(self, records: Sequence[Record], trials: Container[int]) -> None:
-        """Write records in order; a draw waits until its trial is among `trials`."""
+    def write(self, records: Sequence[Record], trials: Collection[int]) -> None:
+        """Write records in order; a draw waits until its trial is among `trials`, which only grow."""
         for record in records:
             match record:
                 case Draw():
@@ -35,6 +36,9 @@ class Logbook:
                     self._event("decision", f"{record.space}:{record.look}", asdict(record))
                 case Note(text):
                     self._event("note", text, {"text": text})
+        if not records and len(trials) == self._trials:
+            return  # called after every epoch: draws that wait are many, and nothing is new
+        self._trials = len(trials)
         ready = tuple(
             op.DrawRow(space=draw.space, draw=draw.draw, trial=draw.trial, fresh=draw.fresh)
             for draw in self.draws

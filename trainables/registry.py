@@ -15,6 +15,7 @@ _MODULES = {
     "constant": "kdsearch.trainables.constant",
     "kd": "kdsearch.trainables.kd",
     "ktg": "kdsearch.trainables.ktg",
+    "table": "kdsearch.trainables.table",
 }
 
 

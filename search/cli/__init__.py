@@ -33,6 +33,7 @@ _COMMANDS = {
     "graph": "graph:graph",
     "data": "data:data",
     "score": "score:score",
+    "table": "table:table",
 }
 
 

@@ -1,0 +1,1 @@
+"""Tables that come with kdsearch, and how each was made."""
