@@ -29,7 +29,7 @@ from kdsearch.analysis.results import SweepResult
 from kdsearch.analysis.tables import curves_whole
 from kdsearch.analysis.wording import listed
 
-_STATES = ("complete", "diverged", "failed", "stopped", "running", "waiting", "lost")
+_STATES = ("complete", "diverged", "failed", "stopped", "running", "paused", "waiting", "lost")
 _READ = "Read: "  # what notes of what was read begin with
 _DIGEST, _DIGITS = "digest of the records", 12
 _TABLE = ("f1", "challenge", "auroc", "auprc")  # the paper's two, in its order, then ours

@@ -26,7 +26,7 @@ from kdsearch.analysis.tables import curves_whole
 
 _TEMPLATES = Path(__file__).parent / "templates"
 MESSAGES = 12  # messages of diverged and failed trials that the page shows
-_STATES = ("complete", "diverged", "failed", "stopped", "running", "waiting", "lost")
+_STATES = ("complete", "diverged", "failed", "stopped", "running", "paused", "waiting", "lost")
 _FIRST_GROUP = "label->target"  # Table IV of the paper
 
 

@@ -128,7 +128,7 @@ def _some(numbers: Sequence[int]) -> str:
 
 
 _FAILED = ("diverged", "failed")
-_OPEN = ("waiting", "running", "stopped", "lost")
+_OPEN = ("waiting", "running", "paused", "stopped", "lost")
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,7 @@ def count_outcomes(states: Sequence[str], errors: ArrayLike, *, failure_error: f
 
     complete: its error (a complete trial without a finite error counts as diverged). diverged, failed:
     `failure_error`, 100 per cent or `chance_error(classes)`, whatever was last reported. waiting, running,
-    lost: not finished, counted apart; they are draws yet to be answered. stopped: counted apart too; that
+    paused, lost: not finished, counted apart; they are draws yet to be answered. stopped: counted apart too; that
     such trials are no loss to the sample is for `require_known_inclusion` to say. Raises UnknownNameError for
     another state.
     """

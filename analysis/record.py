@@ -54,7 +54,7 @@ class SweepRecord:
     """All that a report needs.
 
     trials: one row a trial, index free, columns `number` (int), `role` ("search" or "pretrain"), `state` (waiting,
-        running, complete, stopped, diverged, failed, lost), `error` (per cent, NaN if none), `best_error`,
+        running, paused, complete, stopped, diverged, failed, lost), `error` (per cent, NaN if none), `best_error`,
         `best_epoch`, `last_epoch`, `orbit_size`, `seed` (int), `seconds`, `attempts`, `message` (why it failed or
         diverged), `started`, `ended` (aware datetimes or NaT), `design` (how it was proposed: `population.Proposal`);
         what its searcher told it beside the configuration: `method` (str) and `run` (int from 0; trials of one run

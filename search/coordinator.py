@@ -1,8 +1,9 @@
 """The driver's brain, without Ray: makes packs of what a searcher asks for and takes results apart again.
 
 Searcher, database and reports know only trials. The coordinator numbers attempts, groups waiting trials by shape,
-holds back trials whose inputs (pre-trained teachers) are not there yet, puts members of a failed pack back in the
-queue one by one, so that one bad member cannot fail its neighbours twice, and writes everything down.
+holds back trials whose inputs (pre-trained teachers) are not there yet, lets trials that a scheduler paused go on in
+packs of their own before new ones begin, puts members of a failed pack back in the queue one by one, so that one bad
+member cannot fail its neighbours twice, and writes everything down.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from kdsearch.search.baselines import Baseline
 from kdsearch.search.config import SweepFile
 from kdsearch.search.logbook import Logbook
 from kdsearch.search.packing import packed
+from kdsearch.search.paused import Paused
 from kdsearch.search.result_rows import array_rows, metric_rows
-from kdsearch.search.schedulers.asha import Verdict
 from kdsearch.search.schedulers.scheduler import Scheduler, error_that_counts, told
+from kdsearch.search.schedulers.verdicts import Verdict
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
 from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.searchers.plans import objective_metric
@@ -34,6 +36,7 @@ from kdsearch.trainables.protocol import EpochReport, Member, MemberState
 from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.seeds import derive_seed
 
+_ENDED = frozenset({"complete", "diverged", "failed", "stopped"})
 _WAVES = 8  # trials asked for at a time: this many times what runs at once
 
 
@@ -67,14 +70,25 @@ class Coordinator:
         self._concurrency, self._host, self._device = concurrency, host, device
         self._kind = trainable_kind(sweep.trainable.kind)
         self._settings = sweep.trainable_settings()
-        self._history = dict(history or {})
         self._trials: dict[int, LiveTrial] = {}
         self._packs: deque[list[int]] = deque()
+        self._begun: deque[list[int]] = (
+            deque()
+        )  # packs of trials that had a worker and lost it: they go first
         self._held: list[int] = []  # trials whose inputs are not ready
         self._running: dict[int, list[int]] = {}  # jobs handed out -> members that are still in them
         self._staged: dict[int, list[int]] = {}  # jobs handed out that have not begun
         self._jobs = 0
+        self._history = dict(history or {})
+        self._cut_off = {n for n, past in self._history.items() if past.attempts and past.state not in _ENDED}
         self._logbook = Logbook(sweep.name, submit, clock)
+        self._paused = Paused(
+            scheduler,
+            self._logbook.judged,
+            kind=self._kind,
+            settings=self._settings,
+            most=sweep.run.pack,
+        )
         self._teachers = Teachers()
         self.interrupted = False
         for baseline in baselines:
@@ -85,14 +99,15 @@ class Coordinator:
 
     def next_job(self) -> Job | Idle:
         """The next pack to run, or why there is none."""
-        if self.interrupted:
-            return Idle.DONE
-        while not self._packs and self._refill():
-            pass
-        if self._packs:
-            return self._start(self._packs.popleft())
-        if self._running:
-            return Idle.WAIT
+        while not self.interrupted:
+            pack = self._next_pack()
+            if pack:
+                return self._start(pack)
+            if self._running:
+                return Idle.WAIT
+            if not self._paused:
+                break
+            self._settle()
         return Idle.DONE
 
     def on_start(self, job: int) -> None:
@@ -119,8 +134,8 @@ class Coordinator:
     ) -> tuple[int, ...]:
         """Take in what a pack did in one epoch, or that it failed; `saved`: member -> its new checkpoint.
 
-        Returns the members that the scheduler stopped: they have left the job, and the pack must drop them before its
-        next epoch. What is reported of them later is passed over.
+        Returns the members that the scheduler stopped or paused: they have left the job, and the pack must drop them
+        before its next epoch. What is reported of them later is passed over.
         """
         self.on_start(job)
         mine = [report for report in reports if report.number in self._running.get(job, ())]
@@ -130,26 +145,26 @@ class Coordinator:
             if arrays:
                 self._submit(op.RecordArrays(self.sweep.name, arrays))
         # before the checkpoints: a trial that goes on behind a rung must be known to have been judged there
-        stops = self.scheduler.stops(self._trials, mine, self._logbook.judged) if self.scheduler else {}
+        leaves = self.scheduler.leaves(self._trials, mine, self._logbook.judged) if self.scheduler else {}
         checkpoints = tuple(
             op.CheckpointRow(
                 number=r.number, n=self._trials[r.number].attempt, epoch=r.epoch, path=saved[r.number]
             )
             for r in mine
-            if saved and r.number in saved and r.number not in stops
+            if saved and r.number in saved and not (r.number in leaves and leaves[r.number].stopped)
         )
         for row in checkpoints:
             self._trials[row.number].checkpoint = Path(row.path)
         if checkpoints:
             self._submit(op.SaveCheckpoints(self.sweep.name, checkpoints))
         for report in mine:
-            self._on_report(job, report, stops.get(report.number))
+            self._on_report(job, report, leaves.get(report.number))
         if failure is not None:
             self.on_pack_failure(job, failure)
         if job in self._running and not self._running[job]:
             del self._running[job]
         self._record()
-        return tuple(stops)
+        return tuple(leaves)
 
     def on_pack_failure(self, job: int, reason: str) -> None:
         """A pack failed or its worker is gone: every member that was still in it is tried again, alone."""
@@ -166,7 +181,7 @@ class Coordinator:
             self.tally.retried += 1
             if len(members) == 1:
                 trial.checkpoint = None  # it may be what fails
-            self._packs.append([number])
+            self._begun.append([number])
         self._record()
 
     def interrupt(self, reason: str) -> None:
@@ -184,7 +199,12 @@ class Coordinator:
     @property
     def done(self) -> bool:
         """The searcher is done and nothing runs."""
-        return self.searcher.done and not self._running and not self._packs
+        return self.searcher.done and not self._running and not (self._packs or self._begun or self._paused)
+
+    @property
+    def paused(self) -> int:
+        """Trials that wait to be promoted."""
+        return len(self._paused)
 
     # -- trials in ----------------------------------------------------------------------------------------------------
 
@@ -216,6 +236,19 @@ class Coordinator:
             return
         self._packs.append([trial.number])
 
+    def _next_pack(self) -> list[int]:
+        """Trials that were cut off first, then promoted ones, then new ones; empty if there is nothing to run.
+
+        On a resume all that had begun is asked for again before anything runs.
+        """
+        while True:
+            if self._cut_off <= self._trials.keys():
+                pack = self._begun.popleft() if self._begun else self._paused.promoted()
+                if pack or self._packs:
+                    return pack or self._packs.popleft()
+            if not self._refill():
+                return next((queue.popleft() for queue in (self._begun, self._packs) if queue), [])
+
     def _refill(self) -> bool:
         """Make packs of what the searcher wants now and of held trials; False if nothing came of it."""
         wanted = self.sweep.run.pack * self._concurrency * _WAVES
@@ -231,17 +264,15 @@ class Coordinator:
         unanswered = [trial.number for trial in added if not self._answered(trial)]
         held, self._held = self._held, []
         ready = [number for number in [*held, *unanswered] if self._has_inputs(self._trials[number])]
-        self._packs.extend(
-            packed(
-                [self._trials[number] for number in ready],
-                self._kind,
-                self._settings,
-                most=self.sweep.run.pack,
-                workers=self._concurrency,
-            )
-        )
+        self._begun.extend(self._packed([number for number in ready if self._trials[number].attempt]))
+        self._packs.extend(self._packed([number for number in ready if not self._trials[number].attempt]))
         self._record()
         return bool(requests) or len(held) > len(self._held)
+
+    def _packed(self, numbers: Sequence[int]) -> list[list[int]]:
+        trials = [self._trials[number] for number in numbers]
+        most, workers = self.sweep.run.pack, self._concurrency
+        return packed(trials, self._kind, self._settings, most=most, workers=workers)
 
     def _add(self, request: Request) -> LiveTrial:
         trial = LiveTrial(
@@ -281,8 +312,11 @@ class Coordinator:
                 f"trial {trial.number} of sweep {self.sweep.name} has another {differs} in the database",
                 "The sweep file, the data or the program changed since the sweep began. Start a new sweep.",
             )
-        if past.state not in {"complete", "diverged", "failed", "stopped"}:
+        if past.state not in _ENDED:
             self._take_up(trial, past)
+            if self._paused.holds(trial.number):
+                self._pause_again(trial, past)
+                return True
             return False
         self._count(trial, past.state, past.error)
         if past.state == "stopped":
@@ -300,6 +334,29 @@ class Coordinator:
         for epoch in past.epochs:
             if epoch.epoch <= past.checkpoint_epoch:
                 trial.count(epoch.epoch, epoch.error, epoch.seconds)
+
+    def _pause_again(self, trial: LiveTrial, past: PastTrial) -> None:
+        """Let a trial wait at its rung as it did before; it has all its epochs, whatever it has a checkpoint of."""
+        for epoch in past.epochs:
+            trial.count(epoch.epoch, epoch.error, epoch.seconds)
+        self._wait(trial, "paused: waits to be promoted")
+
+    def _wait(self, trial: LiveTrial, reason: str) -> None:
+        self._paused.add(trial)
+        end = op.AttemptEnd(
+            number=trial.number,
+            n=trial.attempt,
+            at=self._clock(),
+            reason=reason,
+            state=TrialState.PAUSED,
+        )
+        self._submit(op.EndAttempts(self.sweep.name, (end,)))
+
+    def _settle(self) -> None:
+        """Stop the trials that wait to be promoted, since nothing is left to train."""
+        for trial, verdict in self._paused.settle():
+            self._finish(trial, "stopped", told(verdict))
+        self._record()
 
     def _has_inputs(self, trial: LiveTrial) -> bool:
         """Whether the trial can run now; if not, it is held, or failed where its inputs will never come."""
@@ -325,7 +382,8 @@ class Coordinator:
             for number in numbers
             if self._trials[number].output is not None
         }
-        return Job(id=job, members=members, outputs=outputs)
+        save_at = self.scheduler.save_at if self.scheduler else ()
+        return Job(id=job, members=members, outputs=outputs, save_at=save_at)
 
     def _member(self, trial: LiveTrial) -> Member:
         return Member(
@@ -342,15 +400,18 @@ class Coordinator:
         """Where this sweep's members are checkpointed."""
         return self._folder / "checkpoints" / self.sweep.name
 
-    def _on_report(self, job: int, report: EpochReport, stop: Verdict | None) -> None:
+    def _on_report(self, job: int, report: EpochReport, leaves: Verdict | None) -> None:
         trial = self._trials[report.number]
         error = report.metrics.get(objective_metric(trial.plan), float("nan"))
         trial.count(report.epoch, error, report.metrics.get("seconds", 0.0))
-        if report.state is MemberState.RUNNING and stop is None:
+        if report.state is MemberState.RUNNING and leaves is None:
             return
         self._running[job].remove(report.number)
-        if stop is not None:
-            self._finish(trial, "stopped", told(stop))
+        if leaves is not None and leaves.paused:
+            self._wait(trial, told(leaves))
+            return
+        if leaves is not None:
+            self._finish(trial, "stopped", told(leaves))
             return
         if report.state is MemberState.COMPLETE and not isfinite(error):
             self._finish(trial, "diverged", f"the error after epoch {report.epoch} is {error}")

@@ -263,7 +263,8 @@ def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
     """
     database.mark_running_as_lost(name, "the driver ended without a word")
     trials = database.trials(name)
-    cut = [t.number for t in trials if t.attempts and t.state in {TrialState.WAITING, TrialState.LOST}]
+    unfinished = {TrialState.WAITING, TrialState.PAUSED, TrialState.LOST}
+    cut = [t.number for t in trials if t.attempts and t.state in unfinished]
     told = {*cut, *(t.number for t in trials if t.state is TrialState.STOPPED)}
     curves = _epochs(
         database, name, {trial.number: trial.plan or {} for trial in trials if trial.number in told}

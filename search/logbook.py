@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from kdsearch.search.schedulers.asha import Verdict
+from kdsearch.search.schedulers.verdicts import Verdict
 from kdsearch.search.searchers.base import Decision, Draw, Note, Record, Stage
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.record import SCHEDULER
@@ -48,16 +48,29 @@ class Logbook:
             self._submit(op.AddDraws(self._sweep, ready))
             self.draws = [draw for draw in self.draws if draw.trial not in trials]
 
-    def judged(self, verdict: Verdict, attempt: int) -> None:
-        """Write down what the scheduler decided about a trial at a rung, in one of its attempts (from 1)."""
-        data = {**asdict(verdict), "attempt": attempt}
-        self._event(SCHEDULER, f"{verdict.trial}:{attempt}:{verdict.rung}", data)
+    def judged(self, verdicts: Sequence[tuple[Verdict, int]]) -> None:
+        """Write down what the scheduler decided about trials at rungs, each with the trial's attempt (from 1).
+
+        As one operation: of trials that are promoted together none is forgotten alone.
+        """
+        rows = tuple(
+            self._row(
+                SCHEDULER,
+                f"{verdict.trial}:{attempt}:{verdict.rung}{':late' if verdict.late else ''}",
+                {**asdict(verdict), "attempt": attempt},
+            )
+            for verdict, attempt in verdicts
+        )
+        if rows:
+            self._submit(op.AddEvents(self._sweep, rows))
 
     def _event(self, kind: str, name: str, data: Mapping[str, Any]) -> None:
-        """Append an event; `name` makes it the same event when a resume comes upon it again."""
+        self._submit(op.AddEvents(self._sweep, (self._row(kind, name, data),)))
+
+    def _row(self, kind: str, name: str, data: Mapping[str, Any]) -> op.EventRow:
+        """An event; `name` makes it the same event when a resume comes upon it again."""
         key = hashlib.sha256(f"{self._sweep}\x1f{kind}\x1f{name}".encode()).hexdigest()[:32]
-        row = op.EventRow(kind=kind, at=self._clock(), data=data, key=key)
-        self._submit(op.AddEvents(self._sweep, (row,)))
+        return op.EventRow(kind=kind, at=self._clock(), data=data, key=key)
 
 
 def _space_row(stage: Stage) -> op.SpaceRow:

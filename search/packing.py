@@ -20,9 +20,13 @@ def packed(
     """Numbers of the trials, pack by pack, larger packs first."""
     shapes: dict[tuple[str, str], list[int]] = {}
     for trial in trials:
-        key = kind.shape(settings, trial.configuration), shared_part(trial.plan)
-        shapes.setdefault(key, []).append(trial.number)
+        shapes.setdefault(shape_of(trial, kind, settings), []).append(trial.number)
     return even_packs(list(shapes.values()), most=most, workers=workers)
+
+
+def shape_of(trial: LiveTrial, kind: TrainableKind, settings: Mapping[str, object]) -> tuple[str, str]:
+    """What the trials of a pack have in common: the program, and the plan but for what each has of its own."""
+    return kind.shape(settings, trial.configuration), shared_part(trial.plan)
 
 
 def even_packs(shapes: Sequence[Sequence[int]], *, most: int, workers: int) -> list[list[int]]:

@@ -271,6 +271,7 @@ def _counts(coordinator: Coordinator, *, methods: bool) -> Text:
     best = "none yet" if tally.best_error is None else f"{tally.best_error:.2f} % (trial {tally.best_number})"
     return Text(
         f"{'' if methods else f'best error {best}   '}finished {tally.finished}   running {coordinator.running}"
+        f"{f'   paused {coordinator.paused}' if coordinator.paused else ''}"
         f"{f'   stopped {tally.stopped}' if tally.stopped else ''}"
         f"   diverged {tally.diverged}   failed {tally.failed}   retried {tally.retried}"
     )

@@ -272,6 +272,7 @@ def job_config(job: Job, coordinator: Coordinator, options: RayOptions, slots: S
         "threads": max(1, int(options.cpus)),
         "checkpoints": str(coordinator.checkpoints.resolve()),
         "checkpoint_every": sweep.run.checkpoint_every,
+        "save_at": list(job.save_at),
         "outputs": dict(job.outputs),
     }
 

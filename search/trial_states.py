@@ -75,6 +75,9 @@ class Job:
     id: int
     members: tuple[Member, ...]
     outputs: Mapping[str, str]
+    save_at: tuple[
+        int, ...
+    ] = ()  # epochs after which every member is checkpointed, whatever else is asked for
 
 
 @dataclass

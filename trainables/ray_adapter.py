@@ -50,8 +50,9 @@ class PackTrainable(tune.Trainable):
     """Hosts the pack that `config["job"]` describes.
 
     job: `id`, `kind`, `settings`, `members`, `data_root`, `device`, `threads`, `checkpoints` (folder or None),
-    `checkpoint_every` (epochs), `outputs` (member number -> path that gets its weights when it is complete), `stops`
-    (name of the actor that knows which members were stopped; None, or no such key: none ever are).
+    `checkpoint_every` (epochs), `save_at` (further epochs after which all members are checkpointed), `outputs` (member
+    number -> path that gets its weights when it is complete), `stops` (name of the actor that knows which members were
+    stopped; None, or no such key: none ever are).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -59,6 +60,7 @@ class PackTrainable(tune.Trainable):
         self._job: dict[str, Any] = config["job"]
         self._pack: Pack | None = None
         self._stops: Any = None
+        self._saved: dict[int, int] = {}  # member -> epoch of its newest checkpoint of this job
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next job in the same process; nothing of the last one stays."""
@@ -120,21 +122,27 @@ class PackTrainable(tune.Trainable):
             if report.state is MemberState.COMPLETE and path is not None:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 pack.save_output(report.number, Path(path))
-        every, folder = self._job["checkpoint_every"], self._job["checkpoints"]
-        saved: list[tuple[int, str]] = []
-        if not every or folder is None:
-            return saved
-        for report in reports:
-            if report.state is MemberState.RUNNING and report.epoch % every == 0:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                checkpoint = Path(folder) / f"{report.number}-{report.epoch}.pt"
-                pack.save(report.number, checkpoint)
-                saved.append((report.number, str(checkpoint)))
-                # The one before stays until the driver has surely heard of this one.
-                for old in Path(folder).glob(f"{report.number}-*.pt"):
-                    if int(old.stem.partition("-")[2]) < report.epoch - every:
-                        old.unlink(missing_ok=True)
-        return saved
+        folder = self._job["checkpoints"]
+        if folder is None:
+            return []
+        due = [r for r in reports if r.state is MemberState.RUNNING and self._due(r.epoch)]
+        return [(report.number, self._save(pack, report, Path(folder))) for report in due]
+
+    def _due(self, epoch: int) -> bool:
+        every = self._job["checkpoint_every"]
+        return bool(every and epoch % every == 0) or epoch in self._job.get("save_at", ())
+
+    def _save(self, pack: Pack, report: EpochReport, folder: Path) -> str:
+        """Write a member's checkpoint; the one before stays until the driver has surely heard of this one."""
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = folder / f"{report.number}-{report.epoch}.pt"
+        pack.save(report.number, checkpoint)
+        before = self._saved.get(report.number, report.epoch)
+        self._saved[report.number] = report.epoch
+        for old in folder.glob(f"{report.number}-*.pt"):
+            if int(old.stem.partition("-")[2]) < before:
+                old.unlink(missing_ok=True)
+        return str(checkpoint)
 
     def _result(
         self, reports: Sequence[EpochReport], *, done: bool, started: float, failure: str | None

@@ -6,71 +6,23 @@ errors recorded at the rung so far, at 1/eta from the best, a trial is stopped i
 recorded itself. This is Ray's rule to the last bit (`cutoff`), on a list of rungs in place of its geometric ones. What
 differs: an error that is not finite is the worst there is, where Ray passes over it and lets the trial go on.
 
-The state is what was recorded. It is rebuilt from the verdicts themselves (`restore`), so that the next verdict after a
-resume is the one that would have come without the interruption.
+Where promotion is randomised (epsilon > 0), a trial that the rule would stop goes on all the same with probability
+epsilon. Then every trial that is trained to its end has a known probability of that: the product over its rungs of 1,
+where the rule let it go on, and epsilon, where chance did.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import replace
 from math import inf, isfinite
 
-SHOWN = 4  # significant digits of errors in reasons
+from kdsearch.search.schedulers.rung_state import RungState
+from kdsearch.search.schedulers.verdicts import SHOWN, Place, Verdict
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What became of one trial at one rung, with the evidence."""
-
-    trial: int
-    rung: int  # epoch
-    value: float | None  # per cent, at the rung; None: not finite, or diverged before it
-    cutoff: float | None  # the highest error that goes on; None: nothing to compare with, or no comparison
-    recorded: int  # other trials of the same search that were at the rung before
-    stopped: bool
-    reason: str
-
-
-@dataclass
-class _Rung:
-    """Errors at one rung, kept as rewards (minus the error, as Ray has it), lowest first."""
-
-    by_trial: dict[int, Verdict] = field(default_factory=dict)
-    rewards: list[float] = field(default_factory=list)
-
-    def put(self, verdict: Verdict) -> None:
-        self.remove(verdict.trial)
-        self.by_trial[verdict.trial] = verdict
-        insort(self.rewards, _reward(verdict))
-
-    def remove(self, trial: int) -> None:
-        if trial in self.by_trial:
-            del self.rewards[bisect_left(self.rewards, _reward(self.by_trial.pop(trial)))]
-
-
-def _reward(verdict: Verdict) -> float:
-    return -inf if verdict.value is None else -verdict.value
-
-
-class Asha:
-    """Rungs and what was recorded at them; searches of one sweep that have nothing to do with each other stay apart."""
-
-    def __init__(self, rungs: Sequence[int], reduction_factor: float) -> None:
-        """rungs: epochs, 1 or more, each above the one before. reduction_factor: eta, above 1.
-
-        Raises:
-            ValueError: something else.
-
-        """
-        if not rungs or rungs[0] < 1 or any(b <= a for a, b in pairwise(rungs)):
-            raise ValueError(f"rungs must be 1 or more and rise: {list(rungs)}")
-        if not 1 < reduction_factor < inf:
-            raise ValueError(f"the reduction factor must be above 1: {reduction_factor}")
-        self.rungs, self.reduction_factor = tuple(rungs), float(reduction_factor)
-        self._recorded: dict[tuple[str, int], _Rung] = {}
+class Asha(RungState):
+    """The variant that stops."""
 
     def report(self, trial: int, epoch: int, error: float, *, search: str = "") -> Verdict | None:
         """Judge a trial by its error (per cent) after `epoch` (from 1); None if there is no rung at this epoch.
@@ -78,52 +30,40 @@ class Asha:
         A trial is judged once at a rung. Where it comes again, in another attempt, its new error takes the place of
         the old one and the decision stands: it was what the other trials were compared with.
         """
-        if epoch not in self.rungs:
+        place = self._place(trial, epoch, search)
+        if place is None:
             return None
-        rung = self._recorded.setdefault((search, epoch), _Rung())
+        rung = self._rung(place)
         past = rung.by_trial.get(trial)
         rung.remove(trial)
-        highest, n = cutoff(rung.rewards, self.reduction_factor), len(rung.rewards)
-        stopped = not isfinite(error) or (highest is not None and error > highest)
-        reason = self._reason(error, highest, n)
+        verdict = self._spared(place, self._by_rule(place, trial, error, rung.rewards))
         if past is not None and past.value is not None and isfinite(error):
-            stopped, highest, n = past.stopped, past.cutoff, past.recorded
             reason = f"at epoch {epoch} once more: the first decision stands"
-        verdict = Verdict(
+            verdict = replace(past, value=error, reason=reason)
+        self._put(place, verdict)
+        return verdict
+
+    def _by_rule(self, place: Place, trial: int, error: float, rewards: Sequence[float]) -> Verdict:
+        highest = cutoff(rewards, self.reduction_factor)
+        stopped = not isfinite(error) or (highest is not None and error > highest)
+        return Verdict(
             trial=trial,
-            rung=epoch,
+            rung=place.rung,
             value=error if isfinite(error) else None,
             cutoff=highest,
-            recorded=n,
+            recorded=len(rewards),
             stopped=stopped,
-            reason=reason,
+            reason=self._reason(error, highest, len(rewards)),
+            bracket=place.bracket,
+            probability=(self.chances.epsilon if stopped else 1.0) if self.chances.epsilon else None,
         )
-        rung.put(verdict)
-        return verdict
 
-    def diverged(self, trial: int, epoch: int, *, search: str = "") -> Verdict | None:
-        """Let a trial that diverged in `epoch` count as the worst at the rung it was on its way to, if there is one."""
-        epochs = [rung for rung in self.rungs if rung >= epoch]
-        if not epochs:
-            return None
-        rung = self._recorded.setdefault((search, epochs[0]), _Rung())
-        rung.remove(trial)
-        verdict = Verdict(
-            trial=trial,
-            rung=epochs[0],
-            value=None,
-            cutoff=None,
-            recorded=len(rung.rewards),
-            stopped=False,
-            reason=f"diverged in epoch {epoch}: counts as the worst",
-        )
-        rung.put(verdict)
-        return verdict
-
-    def restore(self, verdicts: Iterable[tuple[str, Verdict]]) -> None:
-        """Take in (search, verdict) as they came; of one trial at one rung the last stands."""
-        for search, verdict in verdicts:
-            self._recorded.setdefault((search, verdict.rung), _Rung()).put(verdict)
+    def _spared(self, place: Place, verdict: Verdict) -> Verdict:
+        """Let chance decide where the rule would stop a trial."""
+        if not verdict.stopped or not self.chances.spared(verdict.trial, place.rung):
+            return verdict
+        reason = f"{verdict.reason}; goes on by chance (probability {self.chances.epsilon:g})"
+        return replace(verdict, stopped=False, reason=reason)
 
     def _reason(self, error: float, highest: float | None, n: int) -> str:
         if not isfinite(error):
@@ -131,8 +71,7 @@ class Asha:
         if highest is None:
             return "the first there: nothing to compare with"
         where = "not within" if error > highest else "within"
-        share = f"1/{self.reduction_factor:g}"
-        return f"{error:.{SHOWN}g} % is {where} the best {share} of {n} (up to {highest:.{SHOWN}g} %)"
+        return f"{error:.{SHOWN}g} % is {where} the best {self._share} of {n} (up to {highest:.{SHOWN}g} %)"
 
 
 def cutoff(rewards: Sequence[float], reduction_factor: float) -> float | None:

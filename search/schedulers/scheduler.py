@@ -7,43 +7,43 @@ run of each method is a search of its own, and only its own trials are compared 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from math import isfinite
 from typing import Any
 
-from kdsearch.search.schedulers.asha import Asha, Verdict
+from kdsearch.search.schedulers.asha import Asha
+from kdsearch.search.schedulers.promotion import PromotingAsha
+from kdsearch.search.schedulers.verdicts import Verdict
 from kdsearch.search.searchers.plans import objective_metric
 from kdsearch.search.trial_states import LiveTrial, PastTrial
 from kdsearch.trainables.protocol import EpochReport, MemberState
 
+Write = Callable[[Sequence[tuple[Verdict, int]]], None]  # verdicts, each with the trial's attempt
+
 
 class Scheduler:
-    """ASHA over the trials of a sweep."""
+    """ASHA over the trials of a sweep, in either variant."""
 
-    def __init__(self, asha: Asha) -> None:
+    def __init__(self, asha: Asha | PromotingAsha) -> None:
         self.asha = asha
 
-    def stops(
-        self,
-        trials: Mapping[int, LiveTrial],
-        reports: Sequence[EpochReport],
-        write: Callable[[Verdict, int], None],
-    ) -> dict[int, Verdict]:
-        """Judge the trials of a pack by what they report, and return the stops by number.
+    @property
+    def save_at(self) -> tuple[int, ...]:
+        """Epochs after which every trial is checkpointed: it may leave its pack there and go on in another."""
+        return self.asha.rungs if isinstance(self.asha, PromotingAsha) else ()
 
-        trials: by number, those of the reports among them. write: gets every verdict and the trial's attempt.
+    def leaves(
+        self, trials: Mapping[int, LiveTrial], reports: Sequence[EpochReport], write: Write
+    ) -> dict[int, Verdict]:
+        """Judge the trials of a pack by what they report, and return by number those that leave it.
+
+        trials: by number, those of the reports among them. write: gets every verdict.
         """
-        stops = {}
-        for report in reports:
-            trial = trials[report.number]
-            verdict = self.judge(trial, report)
-            if verdict is None:
-                continue
-            write(verdict, trial.attempt)
-            if verdict.stopped:
-                stops[report.number] = verdict
-        return stops
+        judged = [(self.judge(trials[report.number], report), trials[report.number]) for report in reports]
+        verdicts = [(verdict, trial.attempt) for verdict, trial in judged if verdict is not None]
+        write(verdicts)
+        return {verdict.trial: verdict for verdict, _ in verdicts if verdict.leaves}
 
     def judge(self, trial: LiveTrial, report: EpochReport) -> Verdict | None:
         """Judge a trial by its newest epoch; None where there is nothing to decide.
@@ -61,9 +61,27 @@ class Scheduler:
 
     def restore(self, events: Iterable[Mapping[str, Any]], trials: Mapping[int, PastTrial]) -> None:
         """Take in the decisions that the database holds, oldest first, with the trials they are about."""
-        known = [field.name for field in fields(Verdict)]
-        verdicts = [Verdict(**{name: event[name] for name in known}) for event in events]
+        known = {field.name for field in fields(Verdict)}
+        verdicts = [
+            Verdict(**{name: value for name, value in event.items() if name in known}) for event in events
+        ]
         self.asha.restore((_search(trials[verdict.trial].plan), verdict) for verdict in verdicts)
+
+    def is_paused(self, trial: int) -> bool:
+        """Whether a trial waits at a rung."""
+        return self.asha.is_paused(trial)
+
+    def promotable(self) -> Iterator[int]:
+        """Yield paused trials that may go on now, in the order in which workers take them."""
+        return (found.trial for found in self.asha.promotable())
+
+    def promote(self, trial: int) -> Verdict:
+        """Let a paused trial go on; KeyError if it is not paused."""
+        return self.asha.promote(trial)
+
+    def settle(self, trial: int) -> Verdict:
+        """Stop a paused trial, since nothing is left to train that could let it go on; KeyError if it is not paused."""
+        return self.asha.settle(trial)
 
 
 def _search(plan: Mapping[str, Any]) -> str:
@@ -72,8 +90,8 @@ def _search(plan: Mapping[str, Any]) -> str:
 
 
 def told(verdict: Verdict) -> str:
-    """The message of a trial that was stopped."""
-    return f"stopped after epoch {verdict.rung}: {verdict.reason}"
+    """The message of a trial that was stopped or paused."""
+    return f"{'paused' if verdict.paused else 'stopped'} after epoch {verdict.rung}: {verdict.reason}"
 
 
 def error_that_counts(state: str, error: float | None) -> float | None:

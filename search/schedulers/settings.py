@@ -13,9 +13,13 @@ from kdsearch.spaces.errors import UsageError
 
 
 class AshaSettings(Section):
-    """Asynchronous successive halving that stops (Li et al. 2020)."""
+    """Asynchronous successive halving (Li et al. 2020)."""
 
     kind: Literal["asha"]
+    mode: Literal["stop", "promote"] = Field(
+        "stop",
+        description="stop: trials go on until they are stopped; promote: they wait at each rung to be promoted",
+    )
     reduction_factor: float = Field(2.0, gt=1, description="eta: the best 1/eta of a rung go on")
     rungs: list[int] | None = Field(None, min_length=1, description="epochs after which trials are compared")
     every: int | None = Field(None, ge=1, description="or: rungs at equal steps of so many epochs")
@@ -24,6 +28,15 @@ class AshaSettings(Section):
     )
     max: int | None = Field(
         None, ge=2, description="with every and grace: rungs lie before it; default: the trainable's epochs"
+    )
+    brackets: int = Field(
+        1, ge=1, description="bracket s, drawn from the seed for each trial, has all rungs but the first s"
+    )
+    epsilon: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="probability to go on where the rule says no, so that an EDF can be estimated (weights 1/p)",
     )
 
     @field_validator("kind", mode="before")
@@ -56,9 +69,21 @@ class AshaSettings(Section):
         """Return the rungs of trials that last `epochs` epochs (None: the sweep file does not say).
 
         Raises:
-            UsageError: no rung lies before the last epoch, or one lies at or behind it, or nobody says which it is.
+            UsageError: no rung lies before the last epoch, or one lies at or behind it, or nobody says which it is;
+                or there are more brackets than rungs.
 
         """
+        found = self._rungs(epochs)
+        if self.brackets > len(found):
+            told = ", ".join(map(str, found))
+            raise UsageError(
+                f"scheduler.brackets: {self.brackets} brackets need {self.brackets} rungs, and there are {len(found)} "
+                f"(after epochs {told})",
+                "Bracket s leaves out the first s rungs, and keeps at least one.",
+            )
+        return found
+
+    def _rungs(self, epochs: int | None) -> tuple[int, ...]:
         if self.rungs is not None:
             if epochs is not None and self.rungs[-1] >= epochs:
                 raise UsageError(

@@ -112,12 +112,13 @@ class AttemptStart:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptEnd:
-    """An attempt ended without a result; the trial waits for another one."""
+    """An attempt ended without a result; the trial waits for another one, or to be promoted."""
 
     number: int
     n: int
     at: datetime
     reason: str
+    state: Literal[TrialState.WAITING, TrialState.PAUSED] = TrialState.WAITING
 
     def __post_init__(self) -> None:
         _integers(self, "number", "n")
@@ -273,7 +274,7 @@ class StartAttempts:
 
 @dataclass(frozen=True)
 class EndAttempts:
-    """End attempts without a result; their trials wait again."""
+    """End attempts without a result; their trials wait again, or are paused; trials that have ended stay ended."""
 
     sweep: str
     rows: tuple[AttemptEnd, ...]

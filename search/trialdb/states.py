@@ -19,6 +19,7 @@ class TrialState(StrEnum):
 
     WAITING = "waiting"  # for its first attempt, or for another one
     RUNNING = "running"
+    PAUSED = "paused"  # waits at a rung to be promoted
     COMPLETE = "complete"
     STOPPED = "stopped"  # by the scheduler
     DIVERGED = "diverged"  # to NaN or infinity

@@ -23,6 +23,7 @@ from kdsearch.search.trialdb.states import SweepState, TrialState
 from kdsearch.spaces.errors import UnknownNameError
 
 _CHUNK = 500  # numbers in one IN list
+_UNFINISHED = (TrialState.WAITING, TrialState.RUNNING, TrialState.PAUSED, TrialState.LOST)
 
 
 def apply_operations(connection: Connection, operations: Sequence[ops.Operation]) -> None:
@@ -164,18 +165,25 @@ def _start_attempts(connection: Connection, sweep: int, rows: Sequence[ops.Attem
 def _end_attempts(connection: Connection, sweep: int, rows: Sequence[ops.AttemptEnd]) -> None:
     values = [{"k": row.number, "a": row.n, "at": row.at, "why": row.reason} for row in rows]
     connection.execute(_attempt_end(sweep), values)
-    trial = schema.TRIAL
-    waits = (
+    for row in rows:
+        _set_waiting(connection, sweep, row)
+
+
+def _set_waiting(connection: Connection, sweep: int, row: ops.AttemptEnd) -> None:
+    """Let a trial wait: one that ran for another attempt, one that has not ended for its promotion."""
+    trial, paused = schema.TRIAL, row.state is TrialState.PAUSED
+    before = _UNFINISHED if paused else (TrialState.RUNNING,)
+    told = {"message": row.reason, "ended": None} if paused else {}
+    connection.execute(
         update(trial)
         .where(
             trial.c.sweep_id == sweep,
-            trial.c.number == bindparam("k"),
-            trial.c.attempts == bindparam("a"),
-            trial.c.state == TrialState.RUNNING,
+            trial.c.number == row.number,
+            trial.c.attempts == row.n,
+            trial.c.state.in_(before),
         )
-        .values(state=TrialState.WAITING)
+        .values(state=row.state, **told)
     )
-    connection.execute(waits, [{"k": row.number, "a": row.n} for row in rows])
 
 
 def _attempt_end(sweep: int) -> Any:

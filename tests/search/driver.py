@@ -15,7 +15,7 @@ from kdsearch.trainables.constant import ConstantPack
 class Driver:
     """Runs a coordinator's jobs in this process, as Ray would elsewhere."""
 
-    def __init__(self, sweep, clock, tmp_path, *, baselines=(), history=None, worker_dies=()):
+    def __init__(self, sweep, clock, tmp_path, *, baselines=(), history=None, worker_dies=(), scheduler=None):
         self.operations = []
         self.jobs = []
         self.worker_dies = set(worker_dies)
@@ -30,6 +30,7 @@ class Driver:
             host="here",
             device="cpu",
             history=history,
+            scheduler=scheduler,
         )
 
     def run(self, *, at_most=10_000):
