@@ -49,6 +49,7 @@ __all__ = [
     "StatisticsSettings",
     "SweepFile",
     "TpeSettings",
+    "changed_sweep",
     "load_sweep",
     "parse_sweep",
 ]
@@ -217,6 +218,20 @@ def load_sweep(preset_or_path: str, changes: Sequence[str] = (), seed: int | Non
     if seed is not None:
         data["seed"] = seed
     return parse_sweep(data, where)
+
+
+def changed_sweep(sweep: SweepFile, changes: Sequence[str]) -> SweepFile:
+    """The sweep with `key=value` changes, checked anew.
+
+    Raises:
+        UsageError: a change is none, or does not describe a sweep.
+
+    """
+    data = sweep.resolved()
+    for change in changes:
+        _apply(data, change)
+        _name_searcher(data)
+    return parse_sweep(data, f"sweep {sweep.name}")
 
 
 def parse_sweep(data: Mapping[str, Any], where: str) -> SweepFile:

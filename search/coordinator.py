@@ -16,6 +16,7 @@ from math import isfinite
 from pathlib import Path
 
 from kdsearch.search.baselines import Baseline
+from kdsearch.search.checkpoints import checkpoints_folder
 from kdsearch.search.config import SweepFile
 from kdsearch.search.logbook import Logbook
 from kdsearch.search.packing import packed
@@ -225,6 +226,13 @@ class Coordinator:
         if past is not None:
             self._take_up(trial, past)
         known = baseline.known()
+        if (
+            known is not None
+            and past is not None
+            and past.state != "complete"
+            and known.sweep == self.sweep.name
+        ):
+            known = None  # trained here, by a driver that was killed before the database had all of it
         if known is not None and past is not None and past.state == "complete":
             self._teachers.found(baseline)
             return
@@ -398,7 +406,7 @@ class Coordinator:
     @property
     def checkpoints(self) -> Path:
         """Where this sweep's members are checkpointed."""
-        return self._folder / "checkpoints" / self.sweep.name
+        return checkpoints_folder(self._folder, self.sweep.name)
 
     def _on_report(self, job: int, report: EpochReport, leaves: Verdict | None) -> None:
         trial = self._trials[report.number]
@@ -433,9 +441,6 @@ class Coordinator:
             message=message,
         )
         self._submit(op.FinishTrials(self.sweep.name, (result,)))
-        if self._folder.exists():  # a glob costs more than everything else here
-            for path in self.checkpoints.glob(f"{trial.number}-*.pt"):
-                path.unlink(missing_ok=True)
         if trial.search:
             self._count(trial, state, trial.last_error)
             self._tell(trial, state, trial.last_error)

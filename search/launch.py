@@ -7,26 +7,28 @@ database has already are answered from it; a scheduler is given back what it dec
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from math import nan
 from pathlib import Path
 from typing import Any, cast
 
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search.baselines import baselines_for
+from kdsearch.search.changes import TRIALS, change_events, differences
+from kdsearch.search.checkpoints import CheckpointFiles, checkpoints_folder
 from kdsearch.search.code_version import code_version
 from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.environment import environment
+from kdsearch.search.found_data import check_data, check_same_data, events_of, write_notes
 from kdsearch.search.progress import Display
 from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
 from kdsearch.search.schedulers import Scheduler, make_scheduler
 from kdsearch.search.searchers import Chooser, make_searcher
+from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.searchers.plans import objective_of
 from kdsearch.search.searchers.policies import Look
 from kdsearch.search.tables import with_table
@@ -34,26 +36,9 @@ from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.places import parse_url, sqlite_path
-from kdsearch.search.trialdb.record import DATA, NOTE, SCHEDULER
-from kdsearch.search.trialdb.states import SweepState, TrialState
+from kdsearch.search.trialdb.record import SCHEDULER
+from kdsearch.search.trialdb.states import ENDED, SweepState, TrialState
 from kdsearch.spaces import TARGET
-from kdsearch.spaces.errors import UsageError
-from kdsearch.trainables.data.findings import DataError
-from kdsearch.trainables.data.roots import DATA_ROOT_VARIABLE, resolve_data_root
-from kdsearch.trainables.registry import trainable_kind
-
-PACKAGES = (
-    "kdsearch",
-    "ray",
-    "torch",
-    "numpy",
-    "pandas",
-    "scipy",
-    "scikit-learn",
-    "sqlalchemy",
-    "optuna",
-    "hyperopt",
-)
 
 
 def utc_now() -> datetime:
@@ -73,6 +58,8 @@ class Launch:
     clock: Callable[[], datetime] = utc_now
 
 
+# the sweep as it is stored, and whether its best configuration is being confirmed -> the sweep to go on with
+Revise = Callable[[SweepFile, bool], SweepFile]
 OpenDisplay = Callable[[Coordinator], contextlib.AbstractContextManager[Display]]
 
 
@@ -97,12 +84,6 @@ def _names(db: str) -> set[str]:
         return {sweep.name for sweep in database.sweeps()}
 
 
-def finished(db: str, name: str) -> bool:
-    """Whether a sweep is complete."""
-    with TrialDatabase.open(db, create=False, read_only=True) as database:
-        return database.sweep(name).state == SweepState.COMPLETE
-
-
 def start(
     sweep: SweepFile, kind: str, launch: Launch, display: OpenDisplay, chooser: Chooser | None = None
 ) -> None:
@@ -114,7 +95,7 @@ def start(
 
     """
     answered = with_table(sweep, launch.db, files_folder(launch.db))
-    found = _check_data(answered, launch)
+    found = check_data(answered, launch.data_root)
     with _ray(sweep, launch) as slots, TrialDatabase.open(launch.db, clock=launch.clock) as database:
         database.create_sweep(
             name=sweep.name,
@@ -124,10 +105,10 @@ def start(
             seed=sweep.seed,
             code_version=code_version(),
             environment={**environment(), "command": launch.command, "packs_at_a_time": slots.concurrency},
+            events=events_of(found, launch.clock()),
         )
-        database.add_event(sweep.name, DATA, {"content": found.content, "data_root": found.root})
-        _write_notes(database, sweep.name, found.notes)
-        _run(answered, database, launch, slots, display, chooser)
+        with _driving(database, sweep.name, launch) as driving:
+            _run(answered, driving, launch, slots, display, chooser)
 
 
 def resume(
@@ -136,32 +117,63 @@ def resume(
     display: OpenDisplay,
     ask: Chooser | None = None,
     check: Callable[[SweepFile], None] | None = None,
-) -> SweepFile:
-    """Go on with a sweep where the database says it stands; a finished sweep is left as it is.
+    revise: Revise | None = None,
+) -> bool:
+    """Go on with a sweep where the database says it stands; False, and nothing was run, if it is finished.
 
-    `ask` is asked where a person must choose; `check` may refuse the sweep before anything starts.
+    `ask` is asked where a person must choose; `check` may refuse the sweep before anything starts; `revise` may change
+    it, which is written down before anything runs.
 
     Raises:
         UnknownNameError: the database holds no such sweep.
+        SweepBusyError: another driver works on it.
         UsageError: the data are not those that the sweep began with.
 
     """
-    with TrialDatabase.open(launch.db, create=False, clock=launch.clock) as database:
+    with (
+        TrialDatabase.open(launch.db, create=False, clock=launch.clock) as database,
+        _driving(database, name, launch) as driving,
+    ):
+        # read behind the claim: what a driver that was killed left in its spool is in the database now
         row = database.sweep(name)
-        sweep = parse_sweep(row.settings, f"sweep {name}")
-        if row.state == SweepState.COMPLETE:
-            return sweep
+        sweep, state = parse_sweep(row.settings, f"sweep {name}"), row.state
+        if revise is not None:
+            sweep, state = _revised(sweep, state, driving, launch, revise)
+        if state == SweepState.COMPLETE:
+            driving.files.clear()
+            return False
         if check is not None:
             check(sweep)
-        answered = with_table(sweep, launch.db, files_folder(launch.db))
-        found = _check_data(answered, launch)
-        _check_same_data(sweep, database, found)
-        _write_notes(database, name, found.notes)
+        found = check_data(answered, launch.data_root)
+        check_same_data(sweep, database, found)
+        write_notes(database, name, found.notes)
         decided = [event.data for event in database.events(name, kinds=["decision"])]
         chooser = None if ask is None else replayed(decided, ask)
         with _ray(sweep, launch) as slots:
-            _run(answered, database, launch, slots, display, chooser)
-    return sweep
+            _run(answered, driving, launch, slots, display, chooser)
+    return True
+
+
+def _revised(
+    sweep: SweepFile, state: SweepState, driving: _Driving, launch: Launch, revise: Revise
+) -> tuple[SweepFile, SweepState]:
+    """Let a sweep be changed, and write the change down; a finished sweep with more trials to do is so no more."""
+    database, name = driving.database, sweep.name
+    confirming = any(trial.sampling_design == CONFIRMATION for trial in database.trials(name))
+    revised = revise(sweep, confirming)
+    found = differences(sweep, revised)
+    if not found:
+        return sweep, state
+    grown = any(each.key == TRIALS for each in found)
+    state = SweepState.RUNNING if grown else state
+    database.change_sweep(
+        name,
+        settings=revised.resolved(),
+        state=state,
+        events=change_events(found, command=launch.command, now=launch.clock()),
+        lease=driving.lease,
+    )
+    return revised, state
 
 
 def replayed(decided: Sequence[Mapping[str, Any]], ask: Chooser) -> Chooser:
@@ -185,75 +197,73 @@ def files_folder(db: str) -> Path:
     return Path("kdsearch.files").resolve()
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware, for the record."""
-    versions = {}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return {
-        "python": platform.python_version(),
-        "versions": versions,
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-    }
+@dataclass(frozen=True, kw_only=True)
+class _Driving:
+    """A sweep that this process is the driver of."""
+
+    database: TrialDatabase
+    lease: Lease
+    writer: Writer
+    files: CheckpointFiles
+
+
+@contextlib.contextmanager
+def _driving(database: TrialDatabase, name: str, launch: Launch) -> Iterator[_Driving]:
+    """Become the sweep's driver, so that no second one works on it; its writer keeps the lease alive."""
+    files = CheckpointFiles(checkpoints_folder(files_folder(launch.db), name))
+    lease = database.claim(name)
+    try:
+        with Writer(database, name, lease=lease, on_stored=files.stored) as writer:
+            yield _Driving(database=database, lease=lease, writer=writer, files=files)
+    finally:
+        database.release(lease)
 
 
 def _run(
     sweep: SweepFile,
-    database: TrialDatabase,
+    driving: _Driving,
     launch: Launch,
     slots: Any,
     display: OpenDisplay,
     chooser: Chooser | None,
 ) -> None:
-    folder = files_folder(launch.db)
+    folder, database, writer = files_folder(launch.db), driving.database, driving.writer
     baselines = baselines_for(sweep, folder, launch.data_root)
-    with _claimed(database, sweep.name) as lease, Writer(database, sweep.name, lease=lease) as writer:
-        history = _history(database, sweep.name)
-        _state(writer, sweep.name, SweepState.RUNNING, launch)
-        outcome = SweepState.FAILED
-        try:
-            coordinator = Coordinator(
-                sweep,
-                make_searcher(sweep, first_number=len(baselines), chooser=chooser),
-                writer.submit,
-                baselines=baselines,
-                folder=folder,
-                concurrency=slots.concurrency,
-                clock=launch.clock,
-                host=socket.gethostname(),
-                device="cuda" if slots.gpus_per_pack else "cpu",
-                history=history,
-                scheduler=_scheduler(sweep, database, history),
-            )
-            with display(coordinator) as shown:
-                run(coordinator, _options(sweep, launch), slots, shown.tick)
-            outcome = SweepState.COMPLETE
-        except (Interrupted, KeyboardInterrupt):
-            outcome = SweepState.INTERRUPTED
-            raise
-        finally:
-            if outcome is not SweepState.COMPLETE:
-                lost = op.Loss(reason=f"the sweep was {outcome}", at=launch.clock())
-                writer.submit(op.MarkRunningLost(sweep.name, (lost,)))
-            _state(writer, sweep.name, outcome, launch)
+    history = _history(database, sweep.name)
+    driving.files.forget(number for number, past in history.items() if past.state in ENDED)
+    _state(writer, sweep.name, SweepState.RUNNING, launch)
+    outcome = SweepState.FAILED
+    try:
+        coordinator = Coordinator(
+            sweep,
+            make_searcher(sweep, first_number=len(baselines), chooser=chooser),
+            writer.submit,
+            baselines=baselines,
+            folder=folder,
+            concurrency=slots.concurrency,
+            clock=launch.clock,
+            host=socket.gethostname(),
+            device="cuda" if slots.gpus_per_pack else "cpu",
+            history=history,
+            scheduler=_scheduler(sweep, database, history),
+        )
+        with display(coordinator) as shown:
+            run(coordinator, _options(sweep, launch), slots, shown.tick)
+        outcome = SweepState.COMPLETE
+    except (Interrupted, KeyboardInterrupt):
+        outcome = SweepState.INTERRUPTED
+        raise
+    finally:
+        if outcome is not SweepState.COMPLETE:
+            lost = op.Loss(reason=f"the sweep was {outcome}", at=launch.clock())
+            writer.submit(op.MarkRunningLost(sweep.name, (lost,)))
+        _state(writer, sweep.name, outcome, launch)
+    writer.flush()
+    driving.files.clear()
 
 
 def _state(writer: Writer, name: str, state: SweepState, launch: Launch) -> None:
     writer.submit(op.SetSweepState(name, (op.StateChange(state=state, at=launch.clock()),)))
-
-
-@contextlib.contextmanager
-def _claimed(database: TrialDatabase, name: str) -> Iterator[Lease]:
-    """Hold the sweep's lease, so that no second driver works on it."""
-    lease = database.claim(name)
-    try:
-        yield lease
-    finally:
-        database.release(lease)
 
 
 def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
@@ -333,62 +343,6 @@ def _options(sweep: SweepFile, launch: Launch) -> RayOptions:
 
 def _ray(sweep: SweepFile, launch: Launch) -> Any:
     return ray_session(_options(sweep, launch))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Data:
-    """What was found of a sweep's data."""
-
-    content: str  # digest; "" where there is nothing that could be other data
-    root: str | None  # absolute; None: none is given, or none that is there (and none was needed)
-    notes: Sequence[str]  # for the reader
-
-
-def _check_data(sweep: SweepFile, launch: Launch) -> _Data:
-    """Refuse missing or broken data before anything is written or started."""
-    kind, settings = trainable_kind(sweep.trainable.kind), sweep.trainable_settings()
-    notes = kind.check_data(settings, launch.data_root)
-    return _Data(content=kind.content(settings, launch.data_root), root=_data_root(launch), notes=notes)
-
-
-def _data_root(launch: Launch) -> str | None:
-    try:
-        root = resolve_data_root(launch.data_root)
-    except DataError:
-        return None
-    return None if root is None else str(root.absolute())
-
-
-def _check_same_data(sweep: SweepFile, database: TrialDatabase, found: _Data) -> None:
-    """Refuse to go on with other data than the sweep began with; a database of earlier versions does not tell."""
-    began = [event.data for event in database.events(sweep.name, kinds=[DATA])]
-    if began and str(began[0]["content"]) != found.content:
-        where = "no data root is given" if found.root is None else f"the data root in use is {found.root}"
-        raise UsageError(
-            f"the data are not those that the sweep {sweep.name} began with: {where}{_first_root(began[0])}",
-            f"Give the data root that it began with (--data-root or {DATA_ROOT_VARIABLE}), or start a new sweep.",
-        )
-
-
-def _first_root(began: Mapping[str, Any]) -> str:
-    """Say with which data root a sweep began; early versions did not write it down."""
-    return f", and it began with {began['data_root'] or 'none'}" if "data_root" in began else ""
-
-
-def _write_notes(database: TrialDatabase, name: str, notes: Sequence[str]) -> None:
-    """Keep notes that the sweep does not have yet; a resume may find records from elsewhere that were not there."""
-    told = {event.data["text"] for event in database.events(name, kinds=[NOTE])}
-    for text in notes:
-        if text not in told:
-            database.add_event(name, NOTE, {"text": text})
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 __all__ = [

@@ -28,6 +28,16 @@ def ray_slots() -> Iterator[object]:
         yield slots
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests that kill drivers for minutes, unless they are asked for (`pytest -m kill`)."""
+    if "kill" in config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("kill")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 class Clock:
     """A clock that moves one second at each look."""
 

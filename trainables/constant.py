@@ -23,6 +23,8 @@ _DEFAULTS: Mapping[str, object] = {
     "epochs": 1,
     "epoch_s": 0.0,
     "noise": 10.0,
+    "curve": 0.0,
+    "wobble": 0.0,
     "effects": {},
     "fail": [],
     "diverge": [],
@@ -34,9 +36,10 @@ _DEFAULTS: Mapping[str, object] = {
 
 
 class ConstantPack:
-    """Members whose error is `50 + effects + noise`, the same at every epoch.
+    """Members whose error is `50 + effects + noise`, the same at every epoch but for `curve` and `wobble`.
 
     settings: `epochs`; `epoch_s` (seconds slept an epoch and pack); `noise` (width of the uniform noise, per cent);
+    `curve` (per cent that epoch n adds divided by n); `wobble` (width of further noise, drawn anew in each epoch);
     `effects` ({"parameter=value": per cent}); `metaparameters` ({name: [low, high]}: declared as differentiable, they
     stay where they start); `fail`, `diverge`, `kill` (numbers of members that raise, diverge, or
     end their worker's process in the first epoch); `marker` (a folder: a member misbehaves once only, and leaves a
@@ -113,8 +116,12 @@ class ConstantPack:
         shift = sum(
             float(effects.get(f"{name}={value}", 0.0)) for name, value in member.configuration.items()
         )
-        unit = derive_seed(member.seed, "noise") / 2**63
-        return min(100.0, max(0.0, 50.0 + shift + (unit - 0.5) * float(str(self._settings["noise"]))))
+        epoch = self._epoch[member.number]
+        noise, curve, wobble = (float(str(self._settings[name])) for name in ("noise", "curve", "wobble"))
+        error = 50.0 + shift + (derive_seed(member.seed, "noise") / 2**63 - 0.5) * noise + curve / epoch
+        if wobble:
+            error += (derive_seed(member.seed, "wobble", epoch) / 2**63 - 0.5) * wobble
+        return min(100.0, max(0.0, error))
 
     def _misbehave(self, number: int) -> None:
         marker = str(self._settings["marker"])

@@ -60,7 +60,6 @@ class PackTrainable(tune.Trainable):
         self._job: dict[str, Any] = config["job"]
         self._pack: Pack | None = None
         self._stops: Any = None
-        self._saved: dict[int, int] = {}  # member -> epoch of its newest checkpoint of this job
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next job in the same process; nothing of the last one stays."""
@@ -133,15 +132,10 @@ class PackTrainable(tune.Trainable):
         return bool(every and epoch % every == 0) or epoch in self._job.get("save_at", ())
 
     def _save(self, pack: Pack, report: EpochReport, folder: Path) -> str:
-        """Write a member's checkpoint; the one before stays until the driver has surely heard of this one."""
+        """Write a member's checkpoint; those before it are the driver's to delete, once its database has this one."""
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = folder / f"{report.number}-{report.epoch}.pt"
         pack.save(report.number, checkpoint)
-        before = self._saved.get(report.number, report.epoch)
-        self._saved[report.number] = report.epoch
-        for old in folder.glob(f"{report.number}-*.pt"):
-            if int(old.stem.partition("-")[2]) < before:
-                old.unlink(missing_ok=True)
         return str(checkpoint)
 
     def _result(

@@ -25,7 +25,7 @@ INTERRUPTED = 130
 _COMMANDS = {
     "refine": "run:refine",
     "sweep": "run:sweep",
-    "resume": "run:resume",
+    "resume": "resume:resume",
     "status": "status:status",
     "report": "report:report",
     "space": "space:space",

@@ -19,7 +19,7 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, insert
 from sqlalchemy.exc import IntegrityError
 
-from kdsearch.search.trialdb import frames, leases, reads, schema, versions
+from kdsearch.search.trialdb import frames, leases, reads, schema, versions, writes
 from kdsearch.search.trialdb import operations as ops
 from kdsearch.search.trialdb.column_types import plain, utc_now
 from kdsearch.search.trialdb.engines import make_engine, reading, writing
@@ -126,8 +126,9 @@ class TrialDatabase:
         seed: int,
         code_version: str,
         environment: Mapping[str, Any],
+        events: Sequence[ops.EventRow] = (),
     ) -> None:
-        """Add a running sweep; SweepNameTakenError if there is one of this name.
+        """Add a running sweep, with its first events; SweepNameTakenError if there is one of this name.
 
         name: 1 to 200 characters; seed: in [0, 2**63); ValueError (UsageError) otherwise.
         """
@@ -153,6 +154,28 @@ class TrialDatabase:
                     f"{self.place} already has a sweep {name!r}",
                     f"Go on with it: `kdsearch resume {name}`; or give the new one another name or database.",
                 ) from error
+            apply_operations(connection, [ops.AddEvents(name, tuple(events))])
+
+    def change_sweep(
+        self,
+        name: str,
+        *,
+        settings: Mapping[str, Any],
+        state: SweepState,
+        events: Sequence[ops.EventRow],
+        lease: Lease,
+    ) -> None:
+        """Give a sweep other settings and a state, in one transaction with the events that say so.
+
+        LeaseLostError, and nothing written, if the lease is lost.
+        """
+        with self.writing() as connection:
+            leases.renew(connection, lease, self.clock())
+            writes.change_settings(connection, name, plain(settings))
+            change = ops.StateChange(state=state, at=self.clock())
+            apply_operations(
+                connection, [ops.SetSweepState(name, (change,)), ops.AddEvents(name, tuple(events))]
+            )
 
     def apply(self, operations: Sequence[ops.Operation], *, lease: Lease | None = None) -> None:
         """Carry out operations in one transaction.

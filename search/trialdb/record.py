@@ -15,6 +15,7 @@ from kdsearch.search.trialdb import frames, reads
 from kdsearch.search.trialdb.database import TrialDatabase
 from kdsearch.search.trialdb.operations import EventRow, SpaceRow
 
+CHANGE = "change"  # settings that a resume changed
 DATA = "data"  # what a sweep trains on, as a digest
 DECISION = "decision"
 NOTE = "note"

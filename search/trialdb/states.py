@@ -27,6 +27,10 @@ class TrialState(StrEnum):
     LOST = "lost"  # its driver or worker vanished; another attempt may follow
 
 
+# a resume never runs these again
+ENDED = frozenset({TrialState.COMPLETE, TrialState.STOPPED, TrialState.DIVERGED, TrialState.FAILED})
+
+
 class Role(StrEnum):
     """What a trial is for."""
 

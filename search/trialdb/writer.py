@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +45,10 @@ class WriterStatus:
     trouble: str | None  # why the database is away, None while it is not
 
 
+def _nothing(batch: Sequence[Operation]) -> None:
+    """Nobody waits for batches."""
+
+
 class WriterClosedError(TrialDatabaseError):
     """An operation was submitted to a writer that was closed."""
 
@@ -69,10 +74,13 @@ class Writer:
         heartbeat_s: float = 5.0,
         spool_folder: Path | None = None,
         spool_limit_bytes: int = 2**30,
+        on_stored: Callable[[Sequence[Operation]], None] = _nothing,
     ) -> None:
+        """on_stored: called in the writer's thread with every batch that is in database or spool; must not raise."""
         self._database, self._lease = database, lease
         self._flush_interval_s, self._batch_rows = flush_interval_s, batch_rows
         self._patience_s, self._retry_spool_s, self._heartbeat_s = patience_s, retry_spool_s, heartbeat_s
+        self._on_stored = on_stored
         self._spool, self._spool_limit_bytes = (
             spool.spool_path(database, sweep, spool_folder),
             spool_limit_bytes,
@@ -217,6 +225,7 @@ class Writer:
                 _LOG.warning("%s; writing to %s until it is back", trouble.message, self._spool)
                 self._last_spool_try = time.monotonic()
                 self._put_aside(batch, trouble)
+        self._on_stored(batch)
         with self._change:
             self._stored += len(batch)
             self._change.notify_all()

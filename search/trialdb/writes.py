@@ -364,6 +364,14 @@ def _set_sweep_state(connection: Connection, sweep: int, rows: Sequence[ops.Stat
     connection.execute(update(table).where(table.c.id == sweep).values(state=change.state, ended=ended))
 
 
+def change_settings(connection: Connection, sweep: str, settings: Any) -> None:
+    """Put other settings, plain JSON values, in the place of a sweep's."""
+    table = schema.SWEEP
+    connection.execute(
+        update(table).where(table.c.id == sweep_id(connection, sweep)).values(settings=settings)
+    )
+
+
 def _mark_running_lost(connection: Connection, sweep: int, rows: Sequence[ops.Loss]) -> None:
     trial = schema.TRIAL
     loss = rows[0]

@@ -15,6 +15,7 @@ from kdsearch.search.baselines import baselines_for
 from kdsearch.search.cli import _run
 from kdsearch.search.code_version import code_version
 from kdsearch.search.config import parse_sweep
+from kdsearch.search.found_data import check_data
 from kdsearch.search.launch import Launch
 from kdsearch.search.runner import Interrupted, Slots
 from kdsearch.search.trialdb import TrialDatabase
@@ -184,8 +185,8 @@ def test_images_are_hashed_once_a_command(roots, tmp_path, monkeypatch):
     digest.__set_name__(ImageData, "digest")
     monkeypatch.setattr(ImageData, "digest", digest)
     forget_loaded()
-    sweep, launch = sweep_of(IMAGES), Launch(db="", data_root=roots[0])
-    found = launching._check_data(sweep, launch)
+    sweep = sweep_of(IMAGES)
+    found = check_data(sweep, roots[0])
     assert baselines_for(sweep, tmp_path, roots[0])
     assert found.content
     assert len(hashed) == 1
@@ -194,14 +195,14 @@ def test_images_are_hashed_once_a_command(roots, tmp_path, monkeypatch):
 def test_the_report_knows_records_that_are_made_up_by_their_note(roots, tmp_path):
     """The words are written by the trainable and read by the analysis, which imports none."""
     data = {"name": "physionet2019", "elsewhere": "eicu"}
-    notes = launching._check_data(sweep_of({**HOURS, "data": data}), Launch(db="", data_root=roots[0])).notes
+    notes = check_data(sweep_of({**HOURS, "data": data}), roots[0]).notes
     assert [note for note in notes if MADE_UP in note] == [
         "The records of PhysioNet/CinC 2019 (sepsis) are a made-up sample: the numbers are no results."
     ]
     shutil.copytree(roots[0] / "physionet2019", tmp_path / "physionet2019")
     (tmp_path / "physionet2019" / MARKER_FILE).unlink()  # as if real
     sample_records("eicu", tmp_path)
-    notes = launching._check_data(sweep_of({**HOURS, "data": data}), Launch(db="", data_root=tmp_path)).notes
+    notes = check_data(sweep_of({**HOURS, "data": data}), tmp_path).notes
     assert any("are made up" in note for note in notes)
     assert not any(MADE_UP in note for note in notes)
 
@@ -223,7 +224,7 @@ def interrupted_at(function, monkeypatch, *arguments):
     return _run(["sweep", "s.yaml", *arguments])
 
 
-@pytest.mark.parametrize("function", ["_check_data", "_ray", "run"])
+@pytest.mark.parametrize("function", ["check_data", "_ray", "run"])
 def test_an_interrupt_names_resume_only_for_a_sweep_that_the_database_holds(
     here, tmp_path, monkeypatch, capsys, function
 ):
@@ -242,7 +243,7 @@ def test_an_interrupt_does_not_name_resume_for_an_older_sweep_of_that_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(SWEEP))
     begin(parse_sweep(SWEEP, "a test"), here)
-    assert interrupted_at("_check_data", monkeypatch, "--db", here.db, "--name", "s") == 130
+    assert interrupted_at("check_data", monkeypatch, "--db", here.db, "--name", "s") == 130
     assert "Nothing was begun" in capsys.readouterr().err
     assert _run(["resume", "s", "--db", here.db]) == 130
     assert RESUME in capsys.readouterr().err

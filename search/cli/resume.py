@@ -1,0 +1,131 @@
+"""`kdsearch resume`: go on with a sweep as it stands, with more trials, or with changes that no result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich.table import Table
+
+from kdsearch.search import launch as launching
+from kdsearch.search.changes import (
+    TRIALS,
+    Difference,
+    check_accepted,
+    check_unconfirmed,
+    differences,
+    extended,
+    shown,
+)
+from kdsearch.search.cli.common import check_report_folder, messages, set_option
+from kdsearch.search.cli.databases import open_to_read
+from kdsearch.search.cli.folders import own_folder
+from kdsearch.search.cli.running import (
+    asker,
+    check_person,
+    displays,
+    go_on,
+    launch_of,
+    report,
+    run_options,
+    timed,
+)
+from kdsearch.search.config import SweepFile, changed_sweep, load_sweep, parse_sweep
+from kdsearch.search.trialdb.states import ENDED, Role, SweepState
+
+ACCEPT = "--accept-changes"
+
+
+@click.command("resume", short_help="Go on with an interrupted sweep, or with more trials.")
+@click.argument("name")
+@click.option("--trials", type=click.IntRange(min=1), help="Extend the sweep to this many trials in all.")
+@click.option("--file", "file", metavar="PRESET|FILE", help="Compare the sweep with this sweep file first.")
+@set_option
+@click.option(
+    ACCEPT,
+    "accept",
+    is_flag=True,
+    help="Go on with what differs in --file and --set, as far as no result depends on it.",
+)
+@run_options
+def resume(
+    name: str,
+    trials: int | None,
+    file: str | None,
+    changes: tuple[str, ...],
+    accept: bool,  # noqa: FBT001 click passes flags by name
+    **options: Any,
+) -> None:
+    """Go on with a sweep: finished trials are kept, the others run again.
+
+    A finished sweep is left as it is, unless it is extended by --trials.
+    """
+    launch = launch_of(options)
+    if options["out"] is not None:
+        check_report_folder(options["out"])
+    with open_to_read(launch.db) as database:  # one of an earlier version is brought up to date
+        row = database.sweep(name)
+        counts = database.counts_by_state(name, role=Role.SEARCH)
+    out = options["out"] or own_folder(name, row.created)
+    check_report_folder(out)
+    display, screen = displays(as_json=options["as_json"], known=sum(counts.get(s, 0) for s in ENDED))
+    if not options["as_json"] and (row.state != SweepState.COMPLETE or trials is not None):
+        messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
+
+    def revise(stored: SweepFile, confirming: bool) -> SweepFile:  # noqa: FBT001 as `launching.Revise` has it
+        return _revised(stored, trials, file, changes, accept=accept, confirming=confirming)
+
+    ran = False
+
+    def run() -> None:
+        nonlocal ran
+        asks = trials is not None or file is not None or changes
+        ran = launching.resume(name, launch, display, asker(screen), check_person, revise if asks else None)
+
+    seconds = timed(run, lambda: go_on(launch, name))
+    if not ran:
+        messages().print(f"{name} is complete: nothing was run.")
+    report(name, launch, out, seconds, as_json=options["as_json"])
+
+
+def _revised(
+    stored: SweepFile,
+    trials: int | None,
+    file: str | None,
+    changes: Sequence[str],
+    *,
+    accept: bool,
+    confirming: bool,
+) -> SweepFile:
+    """The sweep to go on with; what differs from the stored one is shown, and refused where it must be."""
+    name = stored.name
+    wanted = load_sweep(file, changes) if file is not None else changed_sweep(stored, changes)
+    wanted = parse_sweep({**wanted.resolved(), "name": name}, file or "the changed sweep")
+    if trials is not None:
+        target = extended(stored, trials)
+        if target != stored:
+            check_unconfirmed(name, confirming=confirming)
+        wanted = _with_trials(wanted, trials)
+    found = differences(stored, wanted, confirming=confirming)
+    if found:
+        _show(name, found)
+    asked = [each for each in found if trials is None or each.key != TRIALS]
+    check_accepted(name, asked, accepted=accept, flag=ACCEPT)
+    return wanted
+
+
+def _with_trials(sweep: SweepFile, trials: int) -> SweepFile:
+    resolved = sweep.resolved()
+    if "trials" in resolved["searcher"]:
+        resolved["searcher"]["trials"] = trials
+    return parse_sweep(resolved, f"sweep {sweep.name}")
+
+
+def _show(name: str, found: Sequence[Difference]) -> None:
+    table = Table(title=f"What differs from sweep {name}", box=None, header_style="dim", title_justify="left")
+    for column in ("key", "stored", "wanted", ""):
+        table.add_column(column, overflow="fold")
+    for each in found:
+        table.add_row(each.key, shown(each.stored), shown(each.wanted), each.refused and "cannot change")
+    messages().print(table)
