@@ -425,3 +425,21 @@ def test_how_a_driver_is(database, clock):
     assert database.driver_state("s") == "gone"  # silent for too long
     database.release(lease)
     assert database.driver_state("s") == "none"
+
+
+def test_batches_are_told_once_they_are_in_the_database_or_the_spool(database, make):
+    told, held = [], []
+
+    def stored(batch):
+        told.append([row.number for operation in batch for row in operation.rows])
+        held.append({trial.number for trial in database.trials("s")})
+
+    with Writer(database, "s", **NEVER_BACK, on_stored=stored) as writer:
+        writer.submit(AddTrials("s", (make.trial(1),)))
+        writer.flush()
+        assert held == [{1}]
+        with locked(database):
+            writer.submit(AddTrials("s", (make.trial(2),)))
+            writer.flush()
+            assert writer.status.spooled == 1
+    assert told == [[1], [2]]
