@@ -144,6 +144,7 @@ def resume(
             return False
         if check is not None:
             check(sweep)
+        answered = with_table(sweep, launch.db, files_folder(launch.db))
         found = check_data(answered, launch.data_root)
         check_same_data(sweep, database, found)
         write_notes(database, name, found.notes)
