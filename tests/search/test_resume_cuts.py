@@ -60,6 +60,11 @@ CASES = {
         "searcher": {"kind": "tpe", "trials": 6, "startup": 2, "generation": 2, "confirm": 1},
         "scheduler": {"kind": "asha", "rungs": [1, 2]},
     },
+    "asha that promotes": {
+        "space": PARAMETERS,
+        "searcher": {"kind": "random", "trials": 6},
+        "scheduler": {"kind": "asha", "rungs": [1, 2], "mode": "promote"},
+    },
     "refinement": {
         "space": GRAPHS,
         "searcher": {"kind": "refinement", "draws": 8, "limit": 6, "repeats": 1, "min_draws": 2},
@@ -133,7 +138,8 @@ def work(coordinator, job):
     while pack.active:
         reports, saved = pack.run_epoch(), {}
         for report in reports:
-            if every and report.state is MemberState.RUNNING and report.epoch % every == 0:
+            due = (every and report.epoch % every == 0) or report.epoch in job.save_at
+            if report.state is MemberState.RUNNING and due:
                 path = coordinator.checkpoints / f"{report.number}-{report.epoch}.pt"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 pack.save(report.number, path)
@@ -199,7 +205,8 @@ def check_kills(case, every, clock, tmp_path, empty, *, kills):
         assert (first, third) == (False, True)
         assert not before & {number for number, _ in resumed}  # no finished trial runs again
         saved = {n: past.checkpoint_epoch for n, past in history.items() if n not in before}
-        assert all(epoch == saved.get(n, 0) for n, epoch in resumed)  # the checkpoint is there
+        begun = dict(reversed(resumed))  # a trial that is promoted begins again and again
+        assert all(epoch == saved.get(n, 0) for n, epoch in begun.items())  # the checkpoint is there
         assert STANDING.standing(folder / "t.db") == whole
         assert STANDING.broken(folder / "t.db", epochs=4) == []
         assert list(folder.glob("checkpoints/s/*")) == []
