@@ -34,6 +34,7 @@ _COMMANDS = {
     "data": "data:data",
     "score": "score:score",
     "table": "table:table",
+    "compare": "compare:compare",
 }
 
 
