@@ -139,7 +139,9 @@ def compare(
         raise UnknownNameError("reference", reference, traces)
     runs = len(traces[reference])
     if not runs or best < 1:
-        raise StatisticsError("a comparison needs runs, and at least one configuration that counts as the best")
+        raise StatisticsError(
+            "a comparison needs runs, and at least one configuration that counts as the best"
+        )
     for each in traces.values():
         check_traces(each, runs)
     end = np.array([budget])

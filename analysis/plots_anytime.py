@@ -61,9 +61,7 @@ def plot_errors(comparison: Comparison) -> Figure:
                 continue
             colour = colours[entry.name]
             dashes = DASHES[place % len(DASHES)]
-            axes.step(
-                curve.cost, curve.mean, where="post", color=colour, linestyle=dashes, label=entry.name
-            )
+            axes.step(curve.cost, curve.mean, where="post", color=colour, linestyle=dashes, label=entry.name)
             axes.fill_between(
                 curve.cost, curve.low, curve.high, step="post", color=colour, alpha=0.13, linewidth=0
             )
@@ -83,12 +81,16 @@ def plot_found(comparison: Comparison, traces: Mapping[str, Sequence[Trace]]) ->
             within = [
                 trace.need(axis, np.inf, best=comparison.best, held=False)
                 for trace in runs
-                if np.isfinite(trace.need(comparison.axis, comparison.budget, best=comparison.best, held=False))
+                if np.isfinite(
+                    trace.need(comparison.axis, comparison.budget, best=comparison.best, held=False)
+                )
             ]
             costs = np.sort(np.array(within, dtype=np.float64))
             last = comparison.budget if axis is comparison.axis else max(trace.end(axis) for trace in runs)
             x = np.concatenate(([costs[0]] if costs.size else [], costs, [last]))
-            y = np.concatenate(([0.0] if costs.size else [], np.arange(1.0, costs.size + 1), [float(costs.size)]))
+            y = np.concatenate(
+                ([0.0] if costs.size else [], np.arange(1.0, costs.size + 1), [float(costs.size)])
+            )
             axes.step(
                 x,
                 100 * y / len(runs),

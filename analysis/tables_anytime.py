@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kdsearch.analysis.anytime import Comparison, EntryResult
@@ -89,7 +90,7 @@ def runs_frame(comparison: Comparison, traces: Mapping[str, Sequence[Trace]]) ->
 def _run(comparison: Comparison, trace: Trace) -> dict[str, Any]:
     row: dict[str, Any] = {"entry": trace.entry, "run": trace.run}
     row |= {f"total_{axis}": trace.end(axis) for axis in Axis}
-    at = pd.Series([comparison.budget], dtype=float).to_numpy()
+    at = np.array([comparison.budget])
     for name in ("error", "mean", "fresh", "rank"):
         row[name] = float(trace.values(name, comparison.axis, at)[0])
     for held in (False, True):

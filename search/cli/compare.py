@@ -39,12 +39,18 @@ _OWN = "comparison.json"  # by which a folder is known to hold a comparison
 
 @click.command("compare", short_help="Compare searchers on a table of learning curves.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for figures, CSV and JSON.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for figures, CSV and JSON."
+)
 @click.option("--runs", type=click.IntRange(min=2), help="Repeats of each searcher; stands for the file's.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), help="Stands for the file's.")
-@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Runs side by side.")
 @click.option(
-    "--keep", metavar="URL", help="Write each run to this trial database, as a sweep NAME.ENTRY.RUN; one process."
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Runs side by side."
+)
+@click.option(
+    "--keep",
+    metavar="URL",
+    help="Write each run to this trial database, as a sweep NAME.ENTRY.RUN; one process.",
 )
 @data_root_option
 @database_option
@@ -121,7 +127,11 @@ def _described(
         "name": study.file.name,
         "title": study.file.title,
         "settings": study.file.model_dump(mode="json"),
-        "table": {"described": study.truth.table.described(), "sha256": study.content, "notes": list(study.notes)},
+        "table": {
+            "described": study.truth.table.described(),
+            "sha256": study.content,
+            "notes": list(study.notes),
+        },
         **plain(comparison),
         "simulated": {"trials": trials, "seconds": seconds, "trials_per_second": trials / max(seconds, 1e-9)},
         "environment": {"code_version": code_version(), **environment()},

@@ -117,10 +117,16 @@ class Recorder:
         return Trace(
             entry=entry,
             run=run,
-            error=_floats([row.error if ok else nan for (row, _, _), ok in zip(self._ends, complete, strict=True)]),
+            error=_floats(
+                [row.error if ok else nan for (row, _, _), ok in zip(self._ends, complete, strict=True)]
+            ),
             mean=_floats([truth.mean(trial.configuration) if ok else nan for trial, ok in pairs]),
-            fresh=_floats([truth.fresh(trial.configuration, trial.seed) if ok else nan for trial, ok in pairs]),
-            rank=np.array([truth.rank(trial.configuration) if ok else 0 for trial, ok in pairs], dtype=np.int64),
+            fresh=_floats(
+                [truth.fresh(trial.configuration, trial.seed) if ok else nan for trial, ok in pairs]
+            ),
+            rank=np.array(
+                [truth.rank(trial.configuration) if ok else 0 for trial, ok in pairs], dtype=np.int64
+            ),
             epochs=np.array([epochs for _, epochs, _ in self._ends], dtype=np.int64),
             seconds=_floats([seconds for _, _, seconds in self._ends]),
             states=tuple(str(row.state) for row, _, _ in self._ends),
@@ -169,7 +175,11 @@ class Run:
 
 
 def simulate(
-    run: Run, truth: Truth, *, further: Callable[[op.Operation], None] | None = None, clock: VirtualClock | None = None
+    run: Run,
+    truth: Truth,
+    *,
+    further: Callable[[op.Operation], None] | None = None,
+    clock: VirtualClock | None = None,
 ) -> Trace:
     """Simulate a run and return its trace; `further` gets every operation for a trial database.
 
@@ -209,6 +219,3 @@ def derived_name(name: str, entry: str, run: int) -> str:
     """The name of a run's sweep in a trial database."""
     plain = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in entry)
     return f"{name[:40]}.{plain[:28]}.{run}"
-
-
-

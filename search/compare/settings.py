@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -69,7 +70,9 @@ class CompareFile(Section):
     workers: int = Field(1, ge=1, le=10_000, description="virtual workers")
     pack: int = Field(1, ge=1, le=1024, description="most trials that share a worker")
     budget: BudgetSettings
-    best: float = Field(1.0, gt=0, le=100, description="per cent of the table's configurations that count as found")
+    best: float = Field(
+        1.0, gt=0, le=100, description="per cent of the table's configurations that count as found"
+    )
     reference: str = "random"
     entries: dict[Name, EntrySettings] = Field(min_length=1)
     statistics: StatisticsSettings = StatisticsSettings()
@@ -94,14 +97,13 @@ class CompareFile(Section):
         found = {}
         for name, entry in self.entries.items():
             scheduler = entry.scheduler if entry.scheduler != "none" else None
+            affordable = partial(self._affordable, epochs, scheduled=scheduler is not None)
             data = {
                 "name": self.name,
                 "seed": self.seed,
                 "space": self.space,
                 "trainable": {**self.trainable, "epochs": epochs},
-                "searcher": _with_trials(
-                    entry.searcher, lambda stops=scheduler is not None: self._affordable(epochs, scheduled=stops)
-                ),
+                "searcher": _with_trials(entry.searcher, affordable),
                 "run": {"pack": self.pack, "max_concurrent": self.workers},
                 "statistics": self.statistics.model_dump(),
                 **({} if scheduler is None else {"scheduler": scheduler}),
@@ -135,7 +137,11 @@ class CompareFile(Section):
 def _with_trials(searcher: dict[str, Any] | str, trials: Callable[[], int]) -> dict[str, Any] | str:
     data = {"kind": searcher} if isinstance(searcher, str) else dict(searcher)
     section = sections().get(str(data.get("kind")))
-    needed = section is not None and "trials" in section.model_fields and section.model_fields["trials"].is_required()
+    needed = (
+        section is not None
+        and "trials" in section.model_fields
+        and section.model_fields["trials"].is_required()
+    )
     return {**data, "trials": trials()} if needed and "trials" not in data else data
 
 

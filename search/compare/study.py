@@ -123,7 +123,9 @@ def run_study(
     return {entry: sorted(traces, key=lambda trace: trace.run) for entry, traces in found.items()}
 
 
-def _traces(study: Study, wanted: Sequence[tuple[str, int]], processes: int, keep: str | None) -> Iterator[Trace]:
+def _traces(
+    study: Study, wanted: Sequence[tuple[str, int]], processes: int, keep: str | None
+) -> Iterator[Trace]:
     if processes == 1 or keep is not None:  # a database has one writer
         for entry, run in wanted:
             yield _kept(study, entry, run, keep) if keep else simulate(study.run_of(entry, run), study.truth)
@@ -132,7 +134,9 @@ def _traces(study: Study, wanted: Sequence[tuple[str, int]], processes: int, kee
     rest = iter(wanted)
     chunks = list(iter(lambda: list(islice(rest, size)), []))
     told = (study.file.model_dump(mode="json", exclude_unset=True), study.data_root)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin, initargs=told) as pool:
+    with ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=_begin, initargs=told
+    ) as pool:
         for traces in pool.map(_simulated, chunks):
             yield from traces
 

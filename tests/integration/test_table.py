@@ -130,7 +130,8 @@ def told(db):
 @pytest.mark.parametrize(
     ("pack", "scheduler"),
     [(1, None), (1, {"kind": "asha", "rungs": [1, 2, 4], "reduction_factor": 2}),
-     (5, {"kind": "asha", "rungs": [1, 3], "reduction_factor": 3})],
+     (5, {"kind": "asha", "rungs": [1, 3], "reduction_factor": 3}),
+     (3, {"kind": "asha", "rungs": [1, 3], "reduction_factor": 2, "mode": "promote"})],
 )  # fmt: skip
 def test_the_simulator_decides_as_ray_does(ray_slots, table, tmp_path, clock, pack, scheduler):
     sweep = sweep_of({"file": str(table), "epochs": EPOCHS}, pack=pack, scheduler=scheduler)

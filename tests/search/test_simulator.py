@@ -132,6 +132,15 @@ def test_stopped_trials_cost_the_epochs_that_they_had(table):
     assert all(row.last_epoch in {1, 2, 4} for row in found if row.state == "stopped")
 
 
+def test_promoted_trials_go_on_behind_the_rung_that_they_waited_at(table):
+    rungs = {"kind": "asha", "rungs": [1, 2, 4], "reduction_factor": 2, "mode": "promote"}
+    coordinator, progress, operations, _ = simulated(table, scheduler=rungs, pack=4, workers=2)
+    found = ends(operations)
+    assert coordinator.done
+    assert {str(row.state) for row in found} == {"complete", "stopped"}
+    assert progress.epochs == sum(row.last_epoch for row in found)  # no epoch twice
+
+
 def test_it_ends_when_it_is_told_to(table):
     coordinator, progress, _, _ = simulated(table, stop=lambda progress: progress.epochs >= 20)
     assert progress.epochs == 20
