@@ -45,6 +45,7 @@ def test_every_preset_is_a_whole_sweep():
         "ktg-cifar100",
         "ktg-cinic10",
         "ktg-digits",
+        "ktg-digits-c",
         "ktg-digits-learned",
         "ktg-fashion-mnist",
         "ktg-tiny-imagenet",
@@ -53,7 +54,8 @@ def test_every_preset_is_a_whole_sweep():
         sweep = load_sweep(name)
         assert sweep.name == name
         # the paper's three gates, or two and two models: 2^2 * 2^9; methods by blocks; intervals are infinite
-        known = {"ktg-digits-learned": 2_048, "bbm-ecg-demo": 3 + 3, "bbm-ehr-demo": 3 + 2}
+        # space C: 3^7 gates of the edges to the target and from it or between the auxiliary nodes
+        known = {"ktg-digits-c": 3**7, "ktg-digits-learned": 2_048, "bbm-ecg-demo": 3 + 3, "bbm-ehr-demo": 3 + 2}
         encodings = known.get(name, 78_732 if name.startswith("ktg") else None)
         assert sweep.design_space().counts().encodings == encodings
 
