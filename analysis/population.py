@@ -37,8 +37,11 @@ class Proposal(StrEnum):
     RANDOM = "random"  # uniform over the space, also after a restriction (stepwise refinement)
     ENUMERATION = "enumeration"  # every configuration of the space
     TPE = "tpe"
+    QMC = "qmc"  # quasi-random points
+    CMA_ES = "cma-es"
     GRADIENT = "gradient"
     PERSON = "person"
+    OTHER = "other"  # a searcher of another package
 
 
 class Schedule(StrEnum):
@@ -51,8 +54,12 @@ class Schedule(StrEnum):
 
 _REFUSED: Mapping[str, str] = {
     Proposal.TPE: "TPE proposes where errors were low before, so its trials show its taste and not the space",
+    Proposal.QMC: "quasi-random points depend on one another, as each fills what earlier ones left open: they cover "
+    "the space evenly, but bands, intervals and tests are those of independent draws",
+    Proposal.CMA_ES: "CMA-ES moves where errors were low before, so its trials show its path and not the space",
     Proposal.GRADIENT: "gradient steps walk downhill, so their trials show the descent and not the space",
     Proposal.PERSON: "a person chose them, with a chance that nobody knows",
+    Proposal.OTHER: "a searcher of another package proposed them, with a chance that is not known here",
     Schedule.ASHA: "ASHA trains to the end only what led early on, so its survivors look better than the "
     "space; the last errors of stopped trials look worse, and Kaplan-Meier does not help, because the stopping "
     "depends on the error",

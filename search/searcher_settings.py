@@ -7,6 +7,7 @@ be judged is checked by the searchers (`kdsearch.search.searchers.checks`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -84,6 +85,29 @@ class EnumerationSettings(SearcherSection):
     repeats: int = Field(1, ge=1)
 
 
+class Duplicates(StrEnum):
+    """What becomes of a proposal that equals a known configuration, up to the symmetry of the space."""
+
+    ANSWER = "answer"  # the known trial answers it, which counts among `trials`
+    REPLACE = "replace"  # another configuration, which is not known, is proposed in its place
+    TRAIN = "train"  # it is trained again, with another seed
+
+
+class ProposingSettings(SearcherSection):
+    """What all searchers have in common that propose one trial after the other."""
+
+    trials: int = Field(ge=1, description="proposals in all")
+    duplicates: Duplicates = Field(
+        Duplicates.REPLACE, description="of a proposal that equals a known configuration"
+    )
+    confirm: Confirm = 0
+
+
+Generation = Annotated[
+    int, Field(ge=1, description="trials proposed at a time, before the results of any of them are known")
+]
+
+
 class TpeOptions(Section):
     """What a search by tree-structured Parzen estimators is told."""
 
@@ -96,14 +120,30 @@ class TpeOptions(Section):
     )
 
 
-class TpeSettings(TpeOptions, SearcherSection):
+class TpeSettings(TpeOptions, ProposingSettings):
     """TPE over a whole sweep."""
 
-    trials: int = Field(ge=1, description="trials in all")
-    generation: int = Field(
-        8, ge=1, description="trials proposed at a time, before the results of any of them are known"
+    generation: Generation = 8
+
+
+class QmcSettings(ProposingSettings):
+    """Quasi-random points."""
+
+    kind: Literal["qmc"]
+    sequence: Literal["sobol", "halton"] = Field(
+        "sobol", description="sobol is most even where trials is 2^n"
     )
-    confirm: Confirm = 0
+
+
+class CmaesSettings(ProposingSettings):
+    """CMA-ES, for numbers."""
+
+    kind: Literal["cmaes"]
+    generation: int | None = Field(
+        None,
+        ge=4,
+        description="samples of a generation; default: 4 + 3 ln(number of parameters), rounded down",
+    )
 
 
 class GradientOptions(Section):

@@ -30,8 +30,6 @@ from kdsearch.spaces import DesignSpace
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.protocol import TrainableKind
 
-_WORST = 100.0  # per cent
-
 
 @dataclass
 class _Progress:
@@ -156,10 +154,7 @@ class Comparison:
         """Tell a method the outcomes of its round, in the order of runs."""
         step = progress.step - 1
         for run in range(self._runs):
-            outcome = self._outcomes[self._number(progress, step, run)]
-            # Whatever a lost run counts with in the tables, nothing is learned to be good from it.
-            error = outcome.error if outcome.state == "complete" else max(outcome.error, _WORST)
-            progress.method.learn(run, step, error)
+            progress.method.learn(run, step, self._outcomes[self._number(progress, step, run)])
 
     def _number(self, progress: _Progress, step: int, run: int) -> int:
         return progress.first + step * self._runs + run

@@ -14,10 +14,12 @@ import numpy as np
 
 from kdsearch.analysis.population import Proposal
 from kdsearch.search.searcher_settings import FixedMethod, GradientMethod, RandomMethod, TpeMethod
+from kdsearch.search.searchers.axes import axes_of
+from kdsearch.search.searchers.base import Outcome
 from kdsearch.search.searchers.descent import Descent
 from kdsearch.search.searchers.plans import final_plan, trial_plan
-from kdsearch.search.searchers.tpe import Proposer, make_proposer
-from kdsearch.search.searchers.tpe_domains import Domains
+from kdsearch.search.searchers.proposing import Proposals
+from kdsearch.search.searchers.tpe import make_proposer
 from kdsearch.spaces import Categorical, Domain, Float, Parameter, Space, UnknownNameError, Value
 from kdsearch.spaces.domains import is_number
 from kdsearch.spaces.errors import UsageError
@@ -25,6 +27,7 @@ from kdsearch.trainables.protocol import TrainableKind
 from kdsearch.trainables.seeds import derive_seed
 
 FIXED = "fixed"  # the values were written down, not drawn
+_WORST = 100.0  # per cent; what a trial that was not trained to its end counts with, at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +67,8 @@ class Method(Protocol):
     def propose(self, run: int, step: int) -> Proposed:
         """The trial of a run in round `step`; asked once, when the rounds before are told."""
 
-    def learn(self, run: int, step: int, error: float) -> None:
-        """The outcome of a trial: per cent, lower is better."""
+    def learn(self, run: int, step: int, outcome: Outcome) -> None:
+        """The outcome of a trial; rounds are told in order."""
 
 
 class OneRound:
@@ -73,7 +76,7 @@ class OneRound:
 
     rounds = 1
 
-    def learn(self, run: int, step: int, error: float) -> None:
+    def learn(self, run: int, step: int, outcome: Outcome) -> None:
         """Nothing depends on the outcome."""
 
 
@@ -181,7 +184,7 @@ class Tpe:
 
     def __init__(self, name: str, settings: TpeMethod, setting: Setting) -> None:
         self._name, self._settings, self._setting = name, settings, setting
-        self._chains: dict[int, Proposer] = {}
+        self._chains: dict[int, Proposals] = {}
         self._tried: dict[int, list[Mapping[str, Value]]] = {}
         self._errors: dict[int, list[float]] = {}
 
@@ -191,8 +194,7 @@ class Tpe:
         return self._settings.trials + 1
 
     def check(self) -> None:
-        """Refuse a space that TPE cannot search here."""
-        Domains.of(self._setting.space)
+        """Nothing: TPE searches every space."""
 
     def propose(self, run: int, step: int) -> Proposed:
         """The library's next proposal or, in the last round, the best one so far (of equal ones the first)."""
@@ -202,19 +204,26 @@ class Tpe:
             best = tried[errors.index(min(errors))]
             plan = final_plan(self._name, run, train_on="training", optimised=True)
             return Proposed(configuration=best, design=str(Proposal.TPE), plan=plan)
-        tried.append(self._chain(run).ask())
+        found = self._chain(run).next()
+        if found is None:
+            raise RuntimeError("a space without a configuration")  # which no space is
+        tried.append(found)
         return Proposed(configuration=tried[-1], design=str(Proposal.TPE), plan=trial_plan(self._name, run))
 
-    def learn(self, run: int, step: int, error: float) -> None:
-        """Tell the library."""
+    def learn(self, run: int, step: int, outcome: Outcome) -> None:
+        """Tell the library. Whatever a lost trial counts with in the tables, it is never the best."""
         if step < self._settings.trials:
-            self._chain(run).tell(step, error)
+            self._chain(run).learn(step, outcome)
+            lost = outcome.state != "complete"
+            error = max(outcome.error, _WORST) if lost else outcome.error
             self._errors.setdefault(run, []).append(error)
 
-    def _chain(self, run: int) -> Proposer:
+    def _chain(self, run: int) -> Proposals:
         if run not in self._chains:
+            space = self._setting.space
             seed = derive_seed(self._setting.seed, "run", run, "tpe", self._name)
-            self._chains[run] = make_proposer(self._settings, Domains.of(self._setting.space), seed)
+            proposer = make_proposer(self._settings, axes_of(space), seed)
+            self._chains[run] = Proposals(space, proposer, seed=seed)
         return self._chains[run]
 
 

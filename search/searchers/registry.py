@@ -17,10 +17,12 @@ from pydantic import Field
 
 from kdsearch.search.searcher_settings import SearcherSection
 from kdsearch.search.searchers import (
+    cmaes,
     comparison,
     enumeration,
     gradient,
     named,
+    qmc,
     random_search,
     refinement,
     tpe,
@@ -34,6 +36,8 @@ BUILT_IN: Final[tuple[SearcherKind[Any], ...]] = (
     random_search.KIND,
     enumeration.KIND,
     tpe.KIND,
+    qmc.KIND,
+    cmaes.KIND,
     gradient.KIND,
     comparison.KIND,
     named.KIND,

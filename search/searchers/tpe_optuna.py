@@ -1,55 +1,32 @@
-"""TPE by Optuna (Akiba et al. 2019): one study in memory, asked and told."""
+"""TPE by Optuna, multivariate (Falkner et al. 2018): parameters that exist together are estimated together.
+
+Trials that are pending count among the bad ones (constant liar), so that the proposals of a generation differ. Where
+parameters are conditional, each group that always exists together has an estimate of its own.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Final
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
-from kdsearch.search.searchers.tpe_domains import Domains
-from kdsearch.spaces import Categorical, Domain, Float, LogUniform, Value
+from kdsearch.search.searchers.axes import Axis
+from kdsearch.search.searchers.optuna_study import OptunaStudy
 
 STARTUP: Final = 10  # the sampler's own number of random draws before the first estimate
 
-# The library writes every study and trial to the terminal, which belongs to the progress display.
-optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-
-class OptunaTpe:
-    """One search."""
-
-    def __init__(self, domains: Domains, *, seed: int, startup: int | None) -> None:
-        self._domains = domains
-        sampler = optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=startup or STARTUP)
-        self._study = optuna.create_study(sampler=sampler, direction="minimize")
-        self._distributions = {name: _distribution(domain) for name, domain in domains.free.items()}
-
-    def ask(self) -> dict[str, Value]:
-        """The next configuration."""
-        return self._domains.configuration(self._study.ask(self._distributions).params)
-
-    def tell(self, index: int, error: float) -> None:
-        """The outcome of proposal number `index`."""
-        self._study.tell(index, error)
-
-
-def _distribution(domain: Domain) -> BaseDistribution:
-    """A parameter as Optuna knows it; finite ones by index."""
-    match domain:
-        case Float():
-            return FloatDistribution(domain.low, domain.high, log=isinstance(domain, LogUniform))
-        case Categorical():
-            return CategoricalDistribution(tuple(range(domain.size)))
-        case _:
-            return IntDistribution(0, domain.size - 1)
-
-
-def make(domains: Domains, *, seed: int, startup: int | None) -> OptunaTpe:
+def make(axes: Sequence[Axis], *, seed: int, startup: int | None) -> OptunaStudy:
     """Begin a search."""
-    return OptunaTpe(domains, seed=seed, startup=startup)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            seed=seed % 2**32,
+            n_startup_trials=startup or STARTUP,
+            multivariate=True,
+            group=any(axis.when for axis in axes),
+            constant_liar=True,
+        )
+    return OptunaStudy(axes, sampler)

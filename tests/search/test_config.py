@@ -207,7 +207,6 @@ def gradient(**keys):
             changed(space={**SWEEP["space"], "gates": ["through", "cutoff", "learned"]}),
             ["learned", "searcher gradient"],
         ),
-        (changed(searcher={"kind": "tpe", "trials": 3}), ["space of kind parameters"]),
         (changed(searcher=comparison()), ["space of kind parameters"]),
         (kd({"kind": "tpe", "trials": 3, "library": "optunna"}), ["searcher.library", "optuna"]),
         (kd(comparison("naiv")), ["reference 'naiv'", "naive"]),
