@@ -10,6 +10,7 @@ import pandas as pd
 from kdsearch.analysis.best import BestConfiguration
 from kdsearch.analysis.figure_style import Drawing, figure_style, finish
 from kdsearch.analysis.figures_methods import method_drawings, trajectory_drawings
+from kdsearch.analysis.figures_retrained import retrained_drawings
 from kdsearch.analysis.frames import curve_table
 from kdsearch.analysis.graph_drawing import draw_graph
 from kdsearch.analysis.paths import last_values
@@ -39,7 +40,9 @@ def sweep_drawings(result: SweepResult, prefix: str) -> dict[str, Drawing]:
 
 
 def _drawings(result: SweepResult, prefix: str) -> Iterator[tuple[str, Drawing | None]]:
-    if result.compares:
+    if result.retrained is not None:
+        yield from retrained_drawings(result, prefix)
+    elif result.compares:
         yield from method_drawings(result, prefix)
     else:
         yield from _space_drawings(result, prefix)

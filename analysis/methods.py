@@ -223,7 +223,7 @@ def _with_differences(
     differences = {
         row.name: replace(difference, left_out=len(set(row.numbers) ^ set(plain.numbers)))
         for row, difference in zip(
-            compared, map(_possible, paired_table(pairs, alpha=alpha, seed=seed)), strict=True
+            compared, map(possible, paired_table(pairs, alpha=alpha, seed=seed)), strict=True
         )
     }
     return tuple(replace(row, difference=differences.get(row.name)) for row in rows)
@@ -289,7 +289,7 @@ def _notes(rows: Sequence[MethodRow], names: Sequence[str], reference: str) -> t
     return tuple(notes)
 
 
-def _possible(difference: PairedDifference) -> PairedDifference:
+def possible(difference: PairedDifference) -> PairedDifference:
     """Cut an interval to what a difference of two accuracies can be, which costs it no coverage."""
     if difference.low is None or difference.high is None:
         return difference

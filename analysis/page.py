@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from kdsearch.analysis import story, story_methods, wording
+from kdsearch.analysis import story, story_methods, story_retrained, wording
 from kdsearch.analysis.bars import Scale
 from kdsearch.analysis.comparison import Difference, auc_difference
 from kdsearch.analysis.conditions import ConditionRow
@@ -23,6 +23,7 @@ from kdsearch.analysis.page_methods import MethodsView, method_matrix, methods_v
 from kdsearch.analysis.paths import PathEnd, PathFigure, path_ends, paths
 from kdsearch.analysis.results import SpaceResult, SweepResult
 from kdsearch.analysis.tables import curves_whole
+from kdsearch.spaces import Graph
 
 _TEMPLATES = Path(__file__).parent / "templates"
 MESSAGES = 12  # messages of diverged and failed trials that the page shows
@@ -62,6 +63,8 @@ class SweepView:
     ends: tuple[PathEnd, ...]
     sized: bool  # some space has a number to tell of its size
     sampled: bool  # some space has draws that are a sample of it
+    retrained_legend: tuple[str, ...]  # what the table of a retraining means
+    version_words: Mapping[str, str]  # each of its versions in words
 
 
 def render(
@@ -90,7 +93,8 @@ def render(
         compared=story.compared(list(results)),
         matrix=method_matrix(results),
         estimating=any(not result.compares for result in results),
-        comparing=any(result.compares for result in results),
+        comparing=any(result.compares and result.retrained is None for result in results),
+        retraining=any(result.retrained is not None for result in results),
         moving=any(result.trajectories for result in results),
         curves_whole=curves_whole(results),
     )
@@ -132,7 +136,7 @@ def _view(result: SweepResult, figures: Mapping[str, Drawing], key: str) -> Swee
         key=key,
         result=result,
         figures=figures,
-        headline=story_methods.headline(result) if result.compares else story.headline(result),
+        headline=_headline(result),
         chapters=tuple((space, story.chapter(result, space)) for space in result.spaces),
         overview=_overview(result),
         states=_states(result),
@@ -147,7 +151,32 @@ def _view(result: SweepResult, figures: Mapping[str, Drawing], key: str) -> Swee
         ends=path_ends(result.trajectories),
         sized=any(size is not None for space in result.spaces for size in space.record.counts.values()),
         sampled=any(one.population.drawn and not one.population.refused for one in result.spaces),
+        retrained_legend=() if result.retrained is None else tuple(story_retrained.legend(result.retrained)),
+        version_words=_versions(result),
     )
+
+
+def _headline(result: SweepResult) -> Markup:
+    if result.retrained is not None:
+        return story_retrained.headline(result.retrained)
+    return story_methods.headline(result) if result.compares else story.headline(result)
+
+
+def _versions(result: SweepResult) -> dict[str, str]:
+    """Each version of a retraining: a graph in a line, or values by parameter."""
+    found = result.retrained
+    spec = result.record.spaces[-1].spec if result.record.spaces else {}
+    versions = found.versions if found is not None else {}
+    return {name: version_text(values, spec.get("target")) for name, values in versions.items()}
+
+
+def version_text(values: Mapping[str, Any], target: str | None) -> str:
+    """A configuration in a line; target: the model of a graph's node 1, None where it is no graph."""
+    if target is None:
+        return ", ".join(f"{name} = {wording.value(item)}" for name, item in values.items())
+    if "model.1" in values:
+        return f"{values['model.1']} with the label alone"
+    return Graph.from_configuration(values, target).to_text()
 
 
 def _title(results: Sequence[SweepResult]) -> str:

@@ -30,6 +30,7 @@ from kdsearch.analysis.frames import (
 from kdsearch.analysis.intervals import Interval, auc_interval
 from kdsearch.analysis.methods import MethodComparison, Trajectory, compare, trajectories
 from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
+from kdsearch.analysis.retrained import OWN, Retrained, is_retraining, retrained
 from kdsearch.spaces import DesignSpace, space_from_spec
 
 FIGURE_CONDITIONS = 8  # conditions of a group that one figure can hold
@@ -116,6 +117,7 @@ class SweepResult:
     methods: MethodComparison | None = None  # None too where no run of any method is known yet
     trajectories: tuple[Trajectory, ...] = ()  # of the metaparameters that gradient searchers moved
     confirmed: Confirmed | None = None  # the best configuration, trained anew after the search
+    retrained: Retrained | None = None  # of a retraining; then nothing was searched
 
     @property
     def best(self) -> tuple[BestConfiguration, ...]:
@@ -144,7 +146,7 @@ class SweepResult:
 
 def analyse(record: SweepRecord) -> SweepResult:
     """Work out everything that a report says about one sweep. The same record always gives the same values."""
-    if compares_methods(record):
+    if is_retraining(record.settings) or compares_methods(record):
         return _compared(record)
     trials = counted_trials(record)
     parameters = tuple(parameter_columns(record))
@@ -184,7 +186,10 @@ def _compared(record: SweepRecord) -> SweepResult:
     trials = counted_trials(record)
     parameters = tuple(parameter_columns(record))
     apart = replace(record, draws=record.draws.iloc[:0])
-    found = compare(record)
+    again = retrained(record)
+    found = compare(record) if again is None else None
+    if again is not None:
+        trials["data"] = [(plan or {}).get("data", OWN) for plan in trials["plan"]]
     return SweepResult(
         record=record,
         trials=trials,
@@ -195,8 +200,15 @@ def _compared(record: SweepRecord) -> SweepResult:
         lowest=(),
         compares=True,
         methods=found,
-        trajectories=found.trajectories if found is not None else (),
+        trajectories=found.trajectories if found is not None else _trajectories(again),
+        retrained=again,
     )
+
+
+def _trajectories(again: Retrained | None) -> tuple[Trajectory, ...]:
+    """Paths of metaparameters in a retraining, of the first data set where one has some."""
+    found = [part.comparison.trajectories for part in (again.sets if again else ()) if part.comparison]
+    return next((each for each in found if each), ())
 
 
 def _space_result(

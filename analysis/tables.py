@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from kdsearch.analysis import tables_methods as methods
+from kdsearch.analysis import tables_retrained as retrained
 from kdsearch.analysis.frames import DRAW_COLUMNS, TRIAL_COLUMNS
 from kdsearch.analysis.record import DecisionRecord
 from kdsearch.analysis.results import SpaceResult, SweepResult, shown_trials
@@ -62,7 +63,8 @@ def all_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
         trials_table(results),
         *(_space_tables(results) if any(not result.compares for result in results) else ()),
         curves_table(results),
-        *(_method_tables(results) if any(result.compares for result in results) else ()),
+        *(_method_tables(results) if any(_compares(result) for result in results) else ()),
+        *(_retrained_tables(results) if any(result.retrained for result in results) else ()),
         *(_trajectory_tables(results) if any(result.trajectories for result in results) else ()),
     )
 
@@ -85,6 +87,14 @@ def _method_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
     )
 
 
+def _compares(result: SweepResult) -> bool:
+    return result.compares and result.retrained is None
+
+
+def _retrained_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
+    return (_stacked("retrained.csv", retrained.COLUMNS, results, retrained.rows),)
+
+
 def _trajectory_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
     return (_stacked("trajectories.csv", methods.TRAJECTORY_COLUMNS, results, methods.trajectory_rows),)
 
@@ -92,6 +102,7 @@ def _trajectory_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
 def trials_table(results: Sequence[SweepResult]) -> Table:
     """One row a trial; `error` is what the trial counts with. Parameters of all sweeps have a column each."""
     fixed = (*TRIAL_COLUMNS, *(RUN_COLUMNS if any(result.compares for result in results) else ()))
+    fixed = (*fixed, *(("data",) if any(result.retrained for result in results) else ()))
     parameters = tuple(dict.fromkeys(name for result in results for name in result.parameters))
     rows: list[Row] = []
     for result in results:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdsearch.search.config import SweepFile
+from kdsearch.search.config import RetrainSettings, SweepFile
+from kdsearch.search.searchers.plans import TEST
 from kdsearch.spaces import Value
+from kdsearch.trainables.protocol import Pretraining, TrainableKind
 from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.seeds import derive_seed
 
@@ -42,6 +44,8 @@ class Baseline:
     configuration: Mapping[str, Value]
     seed: int
     path: Path
+    data: str | None = None  # the data set of a retraining that it is trained on; None: the sweep's own
+    plan: Mapping[str, Any] = field(default_factory=dict)
 
     def known(self) -> KnownBaseline | None:
         """The result of an earlier training, if its weights are still there."""
@@ -84,24 +88,50 @@ class Baseline:
 def baselines_for(sweep: SweepFile, folder: Path, data_root: Path | None) -> list[Baseline]:
     """The trainings that come before a sweep's trials, as its trainable says; they are numbered from 0."""
     kind = trainable_kind(sweep.trainable.kind)
-    settings = sweep.trainable_settings()
-    before = kind.pretraining(settings, sweep.models())
-    content = kind.content(settings, data_root) if before else ""
-    found = []
-    for number, wanted in enumerate(before):
-        model = wanted.model
-        seed = derive_seed(sweep.seed, "baseline", model)
-        key = _key({"model": model, "seed": seed, "settings": wanted.defined_by, "data": content})
-        found.append(
-            Baseline(
-                number=number,
-                model=model,
-                configuration=wanted.configuration,
-                seed=seed,
-                path=folder / "pretrained" / f"{model}-{key}.pt",
+    found: list[Baseline] = []
+    for data, settings in sweep.settings_by_data().items():
+        before = _wanted(sweep, kind, settings)
+        content = kind.content(settings, data_root) if before else ""
+        plan = _plan(sweep, data)
+        for wanted in before:
+            model = wanted.model
+            seed = derive_seed(sweep.seed, "baseline", model)
+            defined_by = {"model": model, "seed": seed, "settings": wanted.defined_by, "data": content}
+            told = {key: value for key, value in plan.items() if key != "data"}
+            key = _key({**defined_by, "plan": told} if told else defined_by)
+            found.append(
+                Baseline(
+                    number=len(found),
+                    model=model,
+                    configuration=wanted.configuration,
+                    seed=seed,
+                    path=folder / "pretrained" / f"{model}-{key}.pt",
+                    data=data,
+                    plan=plan,
+                )
             )
-        )
     return found
+
+
+def _wanted(sweep: SweepFile, kind: TrainableKind, settings: Mapping[str, Any]) -> list[Pretraining]:
+    """All that the trainable asks for; of a retraining, what some version learns from."""
+    before = list(kind.pretraining(settings, sweep.models()))
+    if not isinstance(sweep.searcher, RetrainSettings):
+        return before
+    versions = sweep.searcher.versions.values()
+    needed = {model for version in versions for model in kind.inputs(settings, version.configuration)}
+    return [each for each in before if each.model in needed]
+
+
+def _plan(sweep: SweepFile, data: str | None) -> dict[str, Any]:
+    """What a pre-training is told: those of a retraining train on what its trials train on.
+
+    Where these are the validation images too, only the test part is left to say how good a teacher is.
+    """
+    plan: dict[str, Any] = {} if data is None else {"data": data}
+    if isinstance(sweep.searcher, RetrainSettings) and sweep.searcher.train_on == "all":
+        plan |= {"final": True, "train_on": "all", "evaluate": True, "objective": TEST}
+    return plan
 
 
 def _digest(path: Path) -> str | None:

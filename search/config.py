@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kdsearch.search import presets
+from kdsearch.search.retrain_settings import RetrainSettings
 from kdsearch.search.schedulers.settings import AshaSettings
 from kdsearch.search.searcher_settings import (
     METHODS,
@@ -44,11 +45,13 @@ __all__ = [
     "NamedSettings",
     "RandomSettings",
     "RefinementSettings",
+    "RetrainSettings",
     "RunSettings",
     "SearcherSection",
     "StatisticsSettings",
     "SweepFile",
     "TpeSettings",
+    "apply_change",
     "changed_sweep",
     "load_sweep",
     "parse_sweep",
@@ -164,7 +167,7 @@ class SweepFile(Section):
 
     def rungs(self) -> tuple[int, ...]:
         """Epochs after which the scheduler compares trials; none without a scheduler, or where nothing is searched."""
-        if self.scheduler is None or isinstance(self.searcher, NamedSettings):
+        if self.scheduler is None or isinstance(self.searcher, NamedSettings | RetrainSettings):
             return ()
         epochs = self.trainable_settings().get("epochs")
         return self.scheduler.epochs_of_rungs(epochs if isinstance(epochs, int) else None)
@@ -173,24 +176,38 @@ class SweepFile(Section):
         """The space as a value, named A."""
         return space_from_spec(self.space, name="A")
 
-    def trainable_settings(self) -> dict[str, Any]:
+    def trainable_settings(self, plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What every trial of the sweep is given; for KTG with the target's architecture from the space.
 
-        A table is given the space itself, to read its rows by.
+        A table is given the space itself, to read its rows by. plan: the trial's, which may name one of the data sets
+        of a retraining.
         """
         settings = self.trainable.settings()
         if self.trainable.kind == "table":
             settings["space"] = self.space
         if self.space.get("kind") == "ktg" and self.trainable.kind == "ktg":
             settings["target"] = self.space.get("target")
-        return settings
+        label = (plan or {}).get("data")
+        return self.searcher.on(settings, label) if isinstance(self.searcher, RetrainSettings) else settings
+
+    def settings_by_data(self) -> dict[str | None, dict[str, Any]]:
+        """The same for each data set of a retraining, by its name; one entry, None, for any other sweep."""
+        labels = self.searcher.labels if isinstance(self.searcher, RetrainSettings) else (None,)
+        return {label: self.trainable_settings({"data": label}) for label in labels}
 
     def models(self) -> tuple[str, ...]:
-        """Architectures that the space can ask for, the target's first; a space that is no KTG asks for none."""
+        """Architectures that the space can ask for, the target's first; a space that is no KTG asks for none.
+
+        Those of a retraining are its versions', which may lie outside the space.
+        """
         space = self.design_space()
         if not isinstance(space, KtgSpace):
             return ()
         spec = space.to_spec()
+        if isinstance(self.searcher, RetrainSettings):
+            held = [each.configuration.items() for each in self.searcher.versions.values()]
+            others = [str(value) for items in held for name, value in items if name.startswith("model.")]
+            return tuple(dict.fromkeys([spec["target"], *others]))
         return tuple(dict.fromkeys([spec["target"], *spec["auxiliary"]["models"]]))
 
     def resolved(self) -> dict[str, Any]:
@@ -213,7 +230,7 @@ def load_sweep(preset_or_path: str, changes: Sequence[str] = (), seed: int | Non
         )
     _name_searcher(data)
     for change in changes:
-        _apply(data, change)
+        apply_change(data, change)
         _name_searcher(data)
     if seed is not None:
         data["seed"] = seed
@@ -229,7 +246,7 @@ def changed_sweep(sweep: SweepFile, changes: Sequence[str]) -> SweepFile:
     """
     data = sweep.resolved()
     for change in changes:
-        _apply(data, change)
+        apply_change(data, change)
         _name_searcher(data)
     return parse_sweep(data, f"sweep {sweep.name}")
 
@@ -258,7 +275,8 @@ def parse_sweep(data: Mapping[str, Any], where: str) -> SweepFile:
 def _check_trainable(sweep: SweepFile, space: DesignSpace) -> None:
     """Refuse what the trainable cannot do: its settings, the space, and what the searcher asks of it."""
     kind, settings = trainable_kind(sweep.trainable.kind), sweep.trainable_settings()
-    kind.check(settings, sweep.models())
+    for told in (settings, *sweep.settings_by_data().values()):
+        kind.check(told, sweep.models())
     kind.check_space(settings, space)
     try:
         search = sweep.search()
@@ -302,7 +320,7 @@ def _name_searcher(data: dict[str, Any]) -> None:
         data["searcher"] = {"kind": "named", "names": [name]} if named else {"kind": name}
 
 
-def _apply(data: dict[str, Any], change: str) -> None:
+def apply_change(data: dict[str, Any], change: str) -> None:
     """Carry out one `a.b.c=value`; the value is read as YAML."""
     key, equals, value = change.partition("=")
     if not equals or not key:

@@ -215,6 +215,7 @@ class Coordinator:
             configuration=baseline.configuration,
             seed=baseline.seed,
             search=False,
+            plan=baseline.plan,
             design="baseline",
             output=baseline.path,
         )
@@ -368,11 +369,12 @@ class Coordinator:
 
     def _has_inputs(self, trial: LiveTrial) -> bool:
         """Whether the trial can run now; if not, it is held, or failed where its inputs will never come."""
-        obstacle = self._teachers.obstacle(trial.needs)
+        data = trial.plan.get("data")
+        obstacle = self._teachers.obstacle(trial.needs, data)
         if obstacle is not None:
             self._finish(trial, "failed", obstacle)
             return False
-        if self._teachers.ready(trial.needs):
+        if self._teachers.ready(trial.needs, data):
             return True
         self._held.append(trial.number)
         return False
@@ -399,7 +401,7 @@ class Coordinator:
             seed=trial.seed,
             configuration=trial.configuration,
             checkpoint=trial.checkpoint,
-            inputs=self._teachers.inputs(trial.needs),
+            inputs=self._teachers.inputs(trial.needs, trial.plan.get("data")),
             plan=trial.plan,
         )
 

@@ -29,9 +29,17 @@ class FoundData:
 
 def check_data(sweep: SweepFile, data_root: Path | None) -> FoundData:
     """Refuse missing or broken data before anything is written or started."""
-    kind, settings = trainable_kind(sweep.trainable.kind), sweep.trainable_settings()
-    notes = kind.check_data(settings, data_root)
-    return FoundData(content=kind.content(settings, data_root), root=_absolute(data_root), notes=notes)
+    kind, notes, contents = trainable_kind(sweep.trainable.kind), list[str](), list[str]()
+    for label, settings in sweep.settings_by_data().items():
+        try:
+            notes += kind.check_data(settings, data_root)
+        except UsageError as error:
+            if label is not None and label not in error.message:
+                error.message = f"{label}: {error.message}"
+            raise
+        contents.append(kind.content(settings, data_root))
+    own = list(dict.fromkeys(notes))
+    return FoundData(content=" ".join(contents), root=_absolute(data_root), notes=own)
 
 
 def events_of(found: FoundData, now: datetime) -> list[EventRow]:

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from kdsearch.analysis.bbm_scores import BBM
 from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.retrain_settings import RetrainSettings
 from kdsearch.search.searcher_settings import ComparisonSettings
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
 
@@ -201,6 +202,9 @@ def _hides_scores(coordinator: Coordinator) -> bool:
 def _methods_done(coordinator: Coordinator, methods: Sequence[ConditionSoFar]) -> str:
     """How many methods have all their runs, where it is known how many those are."""
     settings = coordinator.sweep.search()
+    if isinstance(settings, RetrainSettings):
+        done = sum(row.n >= settings.seeds for row in methods)
+        return f"{done}/{len(methods)} versions done"
     if not isinstance(settings, ComparisonSettings):
         return f"{len(methods)} method{'s' * (len(methods) != 1)}"
     done = sum(row.n >= settings.runs for row in methods)
@@ -210,11 +214,14 @@ def _methods_done(coordinator: Coordinator, methods: Sequence[ConditionSoFar]) -
 def headline(coordinator: Coordinator, overview: Overview, watch: Watch) -> str:
     """One line: the space, trials, methods, what is best so far, time."""
     tally, methods = coordinator.tally, compares_methods(overview)
+    retrains = isinstance(
+        coordinator.sweep.search(), RetrainSettings
+    )  # versions of several data sets have no leader
     restriction = f" ({overview.restriction})" if overview.restriction else ""
     what = "" if methods else f"space {overview.space}{restriction}: "
     if methods:
         best = f"  {_methods_done(coordinator, overview.conditions)}"
-        best += "" if _hides_scores(coordinator) else _leader(overview.conditions)
+        best += "" if _hides_scores(coordinator) or retrains else _leader(overview.conditions)
     elif tally.best_error is None:
         best = ""
     else:

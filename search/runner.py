@@ -265,7 +265,7 @@ def job_config(job: Job, coordinator: Coordinator, options: RayOptions, slots: S
     return {
         "id": job.id,
         "kind": sweep.trainable.kind,
-        "settings": sweep.trainable_settings(),
+        "settings": sweep.trainable_settings(job.members[0].plan),  # a pack has one data set
         "members": [describe_member(member) for member in job.members],
         "data_root": None if options.data_root is None else str(options.data_root),
         "device": "cuda" if slots.gpus_per_pack else "cpu",

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdsearch.search.baselines import Baseline
 from kdsearch.search.trial_states import LiveTrial
 
+Key = tuple[str | None, str]  # data set of a retraining (None: the sweep's own) and model
+
 
 class Teachers:
-    """The pre-trained models of one sweep, by name."""
+    """The pre-trained models of one sweep, by data set and name."""
 
     def __init__(self) -> None:
         self._baselines: dict[int, Baseline] = {}  # by the number of the trial that trains it
-        self._weights: dict[str, Path | None] = {}  # None: still training
-        self._broken: dict[str, str] = {}  # why there will be no teacher
+        self._weights: dict[Key, Path | None] = {}  # None: still training
+        self._broken: dict[Key, str] = {}  # why there will be no teacher
 
     def expect(self, baseline: Baseline) -> None:
         """Its training is a trial of this sweep."""
         self._baselines[baseline.number] = baseline
-        self._weights[baseline.model] = None
+        self._weights[_key(baseline)] = None
 
     def found(self, baseline: Baseline) -> None:
         """Its weights are there from an earlier training."""
-        self._weights[baseline.model] = baseline.path
+        self._weights[_key(baseline)] = baseline.path
 
     def finished(self, trial: LiveTrial, *, sweep: str, state: str, message: str) -> None:
         """Its training ended; a result is kept for later sweeps."""
         baseline = self._baselines[trial.number]
         if state != "complete":
             told = f"its teacher {baseline.model} (trial {trial.number}) {state}: {message}"
-            self._broken[baseline.model] = told
+            self._broken[_key(baseline)] = told
             return
-        self._weights[baseline.model] = trial.output
+        self._weights[_key(baseline)] = trial.output
         if baseline.known() is None:  # else it was trained earlier, and the record says where
             baseline.remember(
                 sweep=sweep,
@@ -43,14 +45,22 @@ class Teachers:
                 last_epoch=trial.last_epoch,
             )
 
-    def obstacle(self, models: Sequence[str]) -> str | None:
-        """Why trials that need these models can never run; None if they can, sooner or later."""
-        return next((self._broken[model] for model in models if model in self._broken), None)
+    def obstacle(self, models: Sequence[str], data: str | None) -> str | None:
+        """Why trials on a data set that need these models can never run; None if they can, sooner or later."""
+        return next((self._broken[key] for key in _keys(models, data) if key in self._broken), None)
 
-    def ready(self, models: Sequence[str]) -> bool:
+    def ready(self, models: Sequence[str], data: str | None) -> bool:
         """Whether all of these are trained."""
-        return all(self._weights.get(model) is not None for model in models)
+        return all(self._weights.get(key) is not None for key in _keys(models, data))
 
-    def inputs(self, models: Sequence[str]) -> dict[str, Path]:
+    def inputs(self, models: Sequence[str], data: str | None) -> dict[str, Path]:
         """The weight files of models that are ready, under the names that packs know them by."""
-        return {f"teacher:{model}": path for model in models if (path := self._weights[model])}
+        return {f"teacher:{key[1]}": path for key in _keys(models, data) if (path := self._weights[key])}
+
+
+def _key(baseline: Baseline) -> Key:
+    return baseline.data, baseline.model
+
+
+def _keys(models: Sequence[str], data: str | None) -> Iterator[Key]:
+    return ((data, model) for model in models)

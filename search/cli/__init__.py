@@ -26,6 +26,7 @@ _COMMANDS = {
     "refine": "run:refine",
     "sweep": "run:sweep",
     "resume": "resume:resume",
+    "retrain": "retrain:retrain",
     "status": "status:status",
     "report": "report:report",
     "space": "space:space",

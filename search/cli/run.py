@@ -66,7 +66,7 @@ def refine(preset_or_file: str, policy: str | None, by_hand: bool, **options: An
             f"{preset_or_file} has the searcher {sweep.searcher.kind}, not refinement",
             "Run it with `kdsearch sweep`.",
         )
-    _launch(sweep, "refine", options)
+    launch_sweep(sweep, "refine", options)
 
 
 @click.command("sweep", short_help="Run any searcher on any trainable and write a report.")
@@ -74,10 +74,11 @@ def refine(preset_or_file: str, policy: str | None, by_hand: bool, **options: An
 @run_options
 def sweep(preset_or_file: str, **options: Any) -> None:
     """Run any searcher on any trainable, as a sweep file says, and write a report."""
-    _launch(load_sweep(preset_or_file, options["changes"], options["seed"]), "sweep", options)
+    launch_sweep(load_sweep(preset_or_file, options["changes"], options["seed"]), "sweep", options)
 
 
-def _launch(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
+def launch_sweep(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
+    """Run a sweep from the start and report on it; options: those of `run_options`, and the name."""
     launch = launch_of(options)
     name = options["name"] or launching.free_name(launch.db, sweep.name)
     known = options["name"] is not None and launching.holds(

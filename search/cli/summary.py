@@ -18,6 +18,7 @@ from kdsearch.analysis.wording import value
 from kdsearch.search.cli.common import results
 from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.cli.methods import methods_of, print_methods
+from kdsearch.search.cli.retrained import print_retrained, retrained_of
 from kdsearch.search.cli.studies import print_study, study_of
 from kdsearch.search.trialdb import read_record
 
@@ -47,8 +48,11 @@ def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
 
 
 def _findings(record: SweepRecord) -> dict[str, Any]:
-    """The table of methods of a sweep that compares some; of a search the lineage and the best configuration."""
-    nothing = dict.fromkeys(("best", "lowest", "confirmed", "comparison", "study"))
+    """The table of a comparison or a retraining; of a search the lineage and the best configuration."""
+    nothing = dict.fromkeys(("best", "lowest", "confirmed", "comparison", "study", "retrained"))
+    again = retrained_of(record)
+    if again is not None:
+        return {"lineage": [], **nothing, "retrained": again}
     comparison = methods_of(record)
     if comparison is not None:
         return {"lineage": [], **nothing, "comparison": comparison}
@@ -156,7 +160,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     if summary["stopped"]:
         console.print(_stops(summary["stopped"]), soft_wrap=True)
         console.print()
-    if summary["comparison"] is not None:
+    if summary["retrained"] is not None:
+        print_retrained(console, summary["retrained"])
+    elif summary["comparison"] is not None:
         print_methods(console, summary["comparison"])
     elif summary["study"] is not None:
         print_study(console, summary["study"])

@@ -6,6 +6,7 @@ train_on: "training", or "all": the validation images are trained on too.
 evaluate: the test part is measured: after every epoch, or once, after the last (bbm).
 objective: the target's metric that is the trial's error, val_error or test_error.
 optimiser: `OptimiserSettings` as plain data, for metaparameters that follow their gradient.
+data: which of the data sets of a retraining it is; without it the trainable's own.
 
 No key is needed; without any, a trial trains on the training part and is judged on the validation part.
 """

@@ -25,6 +25,7 @@ from kdsearch.search.searchers import (
     qmc,
     random_search,
     refinement,
+    retraining,
     tpe,
 )
 from kdsearch.search.searchers.kinds import SearcherKind
@@ -41,6 +42,7 @@ BUILT_IN: Final[tuple[SearcherKind[Any], ...]] = (
     gradient.KIND,
     comparison.KIND,
     named.KIND,
+    retraining.KIND,
 )
 
 

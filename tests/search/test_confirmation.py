@@ -125,9 +125,14 @@ def test_a_resumed_search_confirms_the_same(clock, tmp_path):
         assert again.coordinator.done
 
 
-def test_graphs_keep_away_from_the_test_part():
-    with pytest.raises(UsageError, match=r"searcher\.confirm"):
-        load_sweep("ktg-digits", ["searcher={kind: random, trials: 5, confirm: 2}"])
+def test_a_search_of_graphs_keeps_away_from_the_test_part_until_its_best_is_confirmed():
+    sweep = load_sweep("ktg-digits", ["searcher={kind: random, trials: 5, confirm: 2}"])
+    searcher = make_searcher(sweep, first_number=0)
+    asked = searcher.ask(100)
+    assert [dict(request.plan) for request in asked] == [{}] * 5
+    for request in asked:
+        searcher.tell(request.number, Outcome(state="complete", error=50.0 + request.number))
+    assert [request.plan["final"] and request.plan["evaluate"] for request in searcher.ask(100)] == [True] * 2
 
 
 def test_named_configurations_are_trained_by_name():

@@ -124,9 +124,10 @@ def test_mutual_learning_is_for_images():
         KIND.check(changed(SYNTHETIC, distillation="mutual", teacher=None), ())
 
 
-def test_a_comparison_cannot_be_made_of_mutual_learning_nor_train_on_its_test_part():
-    with pytest.raises(UsageError, match="no metaparameters to compare"):
+def test_no_search_sees_the_test_part_of_mutual_learning_and_none_trains_on_it():
+    with pytest.raises(UsageError, match="never sees the test part"):
         KIND.check_plan(changed(distillation="mutual"), {"evaluate": True})
+    KIND.check_plan(changed(distillation="mutual"), {"final": True, "evaluate": True, "train_on": "training"})
     paper = changed(SYNTHETIC, data={"name": "synthetic", "variant": "paper"})
     with pytest.raises(UsageError, match="would train on the test part"):
         KIND.check_plan(paper, {"train_on": "all"})

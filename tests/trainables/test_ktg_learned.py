@@ -431,7 +431,7 @@ def test_the_kind_declares_a_weight_for_each_learned_gate():
         (SIDE, plan_for(FULL), {}, r"are \[weight\.1->2.*but those of .* are \[weight\.3->1, weight\.2->3\]"),
         (FIXED, plan_for(SIDE), {}, r"but those of .* are \[\]"),
         (SIDE, plan_for(SIDE, high=1.5), {}, r"bounds of weight\.3->1 are \[0\.0, 1\.5\]"),
-        (FIXED, {"train_on": "all"}, {}, "judged on the validation part alone"),
+        (FIXED, {"train_on": "all"}, {}, "never sees the test part, nor trains on the validation part"),
         (SIDE, plan_for(SIDE), {"data": {"name": "digits", "purpose": "evaluate"}}, "holds none out"),
     ],
 )

@@ -15,6 +15,7 @@ from kdsearch.trainables.data.splits import DataSettings, make_split
 from kdsearch.trainables.data.synthetic import CLASSES, FEATURES, Variant
 from kdsearch.trainables.given_files import given_file
 from kdsearch.trainables.kd.settings import Distillation, KdSettings, Sees
+from kdsearch.trainables.ktg.gates import check_parts
 from kdsearch.trainables.metaparameters.declaration import Metaparameter
 from kdsearch.trainables.networks.architectures import Architecture
 from kdsearch.trainables.protocol import Configuration, Member, Pack, Pretraining
@@ -58,13 +59,10 @@ class KdKind:
         KdSettings.from_mapping(settings).check_space(space)
 
     def check_plan(self, settings: Mapping[str, object], plan: Mapping[str, Any]) -> None:
-        """Refuse training on what the methods are measured by, and measuring what has no metaparameters."""
+        """Refuse training on what the methods are measured by, and a mutual-learning search that sees the test part."""
         read = KdSettings.from_mapping(settings)
-        if read.distillation is Distillation.MUTUAL and plan.get("evaluate"):
-            raise UsageError(
-                "deep mutual learning has no metaparameters to compare methods by",
-                "Search its other parameters with the searcher random or tpe, or use the kind ktg.",
-            )
+        if read.distillation is Distillation.MUTUAL:
+            check_parts(plan)  # it is trained as a graph
         if plan.get("train_on") != ALL or isinstance(read.data, DataSettings):
             return
         if read.data.variant is Variant.PAPER:

@@ -93,5 +93,5 @@ def _mutual(
     )
     graph: Mapping[str, str] = {"model.2": settings.peer, **_MUTUAL}
     nodes = [replace(member, configuration=graph) for member in members]
-    data = PackData.load(ktg, load_images(settings.data.name, data_root), device)
+    data = PackData.load(ktg, load_images(settings.data.name, data_root), device, members[0].plan)
     return KtgPack(ktg, nodes, data, device=device)

@@ -11,7 +11,7 @@ from kdsearch.spaces import DesignSpace, Gate, KtgSpace
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.data.loading import load_images
 from kdsearch.trainables.data.splits import make_split
-from kdsearch.trainables.ktg.gates import learned_weights
+from kdsearch.trainables.ktg.gates import ALL, check_parts, learned_weights
 from kdsearch.trainables.ktg.settings import OWN_LABEL, OWN_MODEL, KtgSettings
 from kdsearch.trainables.metaparameters.declaration import Metaparameter
 from kdsearch.trainables.networks.architectures import check_model
@@ -44,12 +44,18 @@ class KtgKind:
             check_model(str(model))
 
     def check_plan(self, settings: Mapping[str, object], plan: Mapping[str, Any]) -> None:
-        """Refuse what graphs are not trained for: training on the validation part, and the test part."""
+        """Refuse a search that would see the test part, and gates that would be learned from what trains.
+
+        Raises:
+            UsageError: what the plan asks for, and what would be right.
+
+        """
         del settings
-        if plan.get("train_on") == "all" or plan.get("evaluate"):
+        check_parts(plan)
+        if plan.get("train_on") == ALL and plan.get("optimiser"):
             raise UsageError(
-                "graphs cannot be compared by methods: they never train on the validation part, nor see the test part",
-                "Use the searcher gradient, random or refinement.",
+                "learned gates follow validation images, and train_on: all holds none out",
+                "Use train_on: training for graphs with learned gates.",
             )
 
     def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
@@ -136,5 +142,5 @@ class KtgKind:
         from kdsearch.trainables.ktg.pack_data import PackData  # noqa: PLC0415
 
         read = KtgSettings.from_mapping(settings)
-        data = PackData.load(read, load_images(read.data.name, data_root), device)
+        data = PackData.load(read, load_images(read.data.name, data_root), device, members[0].plan)
         return KtgPack(read, members, data, device=device)

@@ -24,7 +24,7 @@ from kdsearch.spaces.graph import TARGET
 from kdsearch.trainables.data.batches import plain_batches
 from kdsearch.trainables.ktg.learning import Differentiation, GateWeights, Lesson
 from kdsearch.trainables.ktg.losses import correct_gates, gate_weights, graph_losses
-from kdsearch.trainables.ktg.pack_data import PackData, arithmetic_dtype
+from kdsearch.trainables.ktg.pack_data import Measured, PackData, arithmetic_dtype
 from kdsearch.trainables.ktg.running import Running
 from kdsearch.trainables.ktg.settings import KtgSettings, Precision
 from kdsearch.trainables.ktg.trial import Trial
@@ -40,7 +40,9 @@ class KtgPack:
 
     A report's metrics are, for every node, `<node>/train_loss` (sum over the node's gated edges, mean over the epoch's
     iterations; 0 for a frozen node), `<node>/val_loss` (cross-entropy with the labels) and `<node>/val_error` (per
-    cent), both in eval mode on the evaluation images after the epoch. `seconds` is the trial's equal share of the time
+    cent), both in eval mode on the validation images after the epoch, unless these train too; and `<node>/test_loss`
+    and `<node>/test_error` on the test part where the plan says evaluate. The plan is the members' common one.
+    `seconds` is the trial's equal share of the time
     that the pack's epoch took, evaluation included, so that the sum over trials is the machine's time; `images_per_s`
     is the training images that the trial saw, divided by it.
 
@@ -201,22 +203,23 @@ class KtgPack:
 
     @torch.no_grad()
     def _evaluate(self) -> Tensor:
-        """Return cross-entropy and number of wrong answers of every node: [2, K, M]."""
+        """Return cross-entropy and number of wrong answers of every node on each part P: [2 P, K, M]."""
         found = []
         for running in self._stacks:
             scores = running.scores
             if scores is None:
-                scores = self._score(running.stack)
+                parts = self._data.evaluated.values()
+                scores = torch.cat([self._score(running.stack, part) for part in parts])
             if not running.stack.trained:
                 running.scores = scores
             found.append(scores)
         by_node = torch.cat(found, 1).index_select(1, self._order)
         return torch.unflatten(by_node, 1, (len(self._trials), -1))
 
-    def _score(self, stack: NetworkStack) -> Tensor:
+    def _score(self, stack: NetworkStack, part: Measured) -> Tensor:
         """Return the mean cross-entropy and the number of wrong answers of each slot: [2, N]."""
         network = stack.network(training=False)
-        images, labels = self._data.eval_images, self._data.eval_labels
+        images, labels = part
         sums = torch.zeros(2, len(stack.slots), dtype=self._dtype, device=self._device)
         for x, y in plain_batches(
             images, labels, batch_size=self._settings.eval_batch_size, dtype=self._dtype
@@ -233,13 +236,15 @@ class KtgPack:
         self, trial: Trial, table: Sequence[Sequence[float]], seconds: float, more: Mapping[str, float]
     ) -> EpochReport:
         metrics: dict[str, float] = {}
+        parts = self._data.evaluated
+        names = ["train_loss", *(f"{part}_{what}" for part in parts for what in ("loss", "error"))]
         for node in trial.graph.nodes:
             values = (row[node - 1] for row in table)
-            names = (f"{node}/train_loss", f"{node}/val_loss", f"{node}/val_error")
-            metrics.update(zip(names, values, strict=True))
-            # Whole numbers until here, exact in any float: equal counts give equal errors.
-            wrong = metrics[f"{node}/val_error"]
-            metrics[f"{node}/val_error"] = 100.0 * wrong / len(self._data.eval_labels)
+            metrics.update(zip((f"{node}/{name}" for name in names), values, strict=True))
+            for part, measured in parts.items():
+                # Whole numbers until here, exact in any float: equal counts give equal errors.
+                wrong = metrics[f"{node}/{part}_error"]
+                metrics[f"{node}/{part}_error"] = 100.0 * wrong / len(measured.labels)
         batches = self._data.batches
         metrics["seconds"] = seconds
         metrics["images_per_s"] = batches.iterations_per_epoch * batches.batch_size / max(seconds, 1e-9)

@@ -17,4 +17,4 @@ class Running:
     owners: Tensor  # [N] index of each slot's trial in the pack
     places: Tensor  # [N] trial * M + node - 1
     learns: bool  # whether all its slots have learned incoming edges; else none has
-    scores: Tensor | None = field(default=None)  # [2, N] of a frozen stack, which are the same every epoch
+    scores: Tensor | None = field(default=None)  # [2 P, N] of a frozen stack, which are the same every epoch

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdsearch.spaces.graph import Graph
 from kdsearch.trainables.ktg.files import Checkpoint, load_checkpoint, save_checkpoint
-from kdsearch.trainables.ktg.gates import check_plan, learned_weights
+from kdsearch.trainables.ktg.gates import ALL, check_plan, learned_weights
 from kdsearch.trainables.ktg.learning import Learner, count_passes
 from kdsearch.trainables.ktg.pack_data import PackData
 from kdsearch.trainables.ktg.reach import reaching_nodes
@@ -24,6 +24,8 @@ from kdsearch.trainables.networks.stack import NodeState
 from kdsearch.trainables.networks.stacked import initial_tensors
 from kdsearch.trainables.protocol import Member
 from kdsearch.trainables.seeds import derive_seed
+
+_LOSSES = {"train_loss": "training", "val_loss": "validation", "test_loss": "test"}
 
 
 @dataclass
@@ -113,11 +115,10 @@ class Trial:
     def divergence(self, metrics: Mapping[str, float]) -> str:
         """Say which node's loss is not finite, if the target can be reached from it."""
         for node in reaching_nodes(self.graph):
-            for name in ("train_loss", "val_loss"):
-                value = metrics[f"{node}/{name}"]
+            for name, what in _LOSSES.items():
+                value = metrics.get(f"{node}/{name}", 0.0)
                 if not np.isfinite(value):
                     model = self.graph.models[node - 1]
-                    what = "training" if name == "train_loss" else "validation"
                     return f"the {what} loss of node {node} ({model}) is {value} at epoch {self.epoch}"
         return ""
 
@@ -136,6 +137,8 @@ class Trial:
         }
         if self.optimiser is not None:
             identity["optimiser"] = self.optimiser.to_mapping()
+        # None where it is the training part: so it is, too, of checkpoints that are older than the key
+        identity["train_on"] = ALL if self.member.plan.get("train_on") == ALL else None
         return identity
 
     def _fresh(self, node: int) -> NodeState:
