@@ -13,6 +13,7 @@ from markupsafe import Markup
 from kdsearch.analysis import bbm_likeness as likeness
 from kdsearch.analysis import bbm_story as story
 from kdsearch.analysis import bbm_wording as words
+from kdsearch.analysis import story_retrained
 from kdsearch.analysis.bars import Scale
 from kdsearch.analysis.bbm_figures import judged_by, study_key, sweep_key
 from kdsearch.analysis.bbm_methods import Difference, MethodRow, similar_rows
@@ -99,6 +100,7 @@ def render_bbm(report: BbmReport, figures: Mapping[str, Drawing], files: Collect
         attention_words=likeness.attention_words,
         blocks_words=story.blocks_words,
         similarity_words=likeness.similarity_words,
+        retrained_legend=story_retrained.legend,
         curves_whole=curves_whole([sweep.result for sweep in report.sweeps]),
         R2=R2,
         ELSEWHERE=R2_ELSEWHERE,

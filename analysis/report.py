@@ -25,7 +25,7 @@ from kdsearch.analysis.figures import comparison_drawing, slug, sweep_drawings
 from kdsearch.analysis.page import render
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.results import analyse
-from kdsearch.analysis.tables import all_tables, lineage
+from kdsearch.analysis.tables import all_tables, lineage, retrained_tables
 from kdsearch.spaces.errors import KdsearchError, UsageError
 
 
@@ -106,6 +106,8 @@ def _bbm_contents(records: Sequence[SweepRecord]) -> dict[str, bytes]:
     report = analyse_bbm(records)
     figures = bbm_drawings(report)
     contents = {table.name: table.to_csv().encode() for table in bbm_tables(report)}
+    again = retrained_tables([sweep.result for sweep in report.sweeps])
+    contents |= {table.name: table.to_csv().encode() for table in again}
     contents |= {"lineage.json": lineage([sweep.result for sweep in report.sweeps]).encode()}
     contents["bbm.json"] = story_json(report).encode()
     if arrays := layer_arrays(report):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kdsearch.analysis.bbm_scores import BBM
@@ -107,7 +108,7 @@ def _measure(record: SweepRecord) -> str:
 
 def _part(record: SweepRecord, name: str) -> SweepRecord:
     """The trials of one data set, as a comparison of methods with the subject for reference."""
-    own = [(plan or {}).get("data", OWN) == name for plan in record.trials["plan"]]
+    own = np.array([(plan or {}).get("data", OWN) == name for plan in record.trials["plan"]], dtype=np.bool_)
     trials = record.trials[own]
     searcher = record.settings["searcher"]
     methods = {"reference": searcher["subject"], "methods": searcher["versions"], "runs": searcher["seeds"]}

@@ -64,7 +64,7 @@ def all_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
         *(_space_tables(results) if any(not result.compares for result in results) else ()),
         curves_table(results),
         *(_method_tables(results) if any(_compares(result) for result in results) else ()),
-        *(_retrained_tables(results) if any(result.retrained for result in results) else ()),
+        *retrained_tables(results),
         *(_trajectory_tables(results) if any(result.trajectories for result in results) else ()),
     )
 
@@ -91,8 +91,10 @@ def _compares(result: SweepResult) -> bool:
     return result.compares and result.retrained is None
 
 
-def _retrained_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
-    return (_stacked("retrained.csv", retrained.COLUMNS, results, retrained.rows),)
+def retrained_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:
+    """retrained.csv, where a sweep is a retraining."""
+    again = [result for result in results if result.retrained is not None]
+    return (_stacked("retrained.csv", retrained.COLUMNS, again, retrained.rows),) if again else ()
 
 
 def _trajectory_tables(results: Sequence[SweepResult]) -> tuple[Table, ...]:

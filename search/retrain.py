@@ -84,7 +84,7 @@ def _version(trial: Trial) -> dict[str, Any]:
 def _versions(searched: SweepFile, subject: Trial, words: list[str]) -> dict[str, dict[str, Any]]:
     """The subject; of a graph also the same nodes with every edge through, and the target with the label alone."""
     versions = {_name(subject.number): _version(subject)}
-    if searched.trainable.kind != "ktg":
+    if searched.space.get("kind") != "ktg":
         return versions
     target = str(searched.space["target"])
     graph = Graph.from_configuration(subject.configuration, target)
@@ -135,6 +135,12 @@ def _data(given: object, mine: Mapping[str, Any], searched: SweepFile) -> dict[s
         data = {"name": given}
         if "augment" in mine and searched.trainable.kind in ("ktg", "kd") and given != "synthetic":
             data["augment"] = mine["augment"]
+    if searched.trainable.kind == "bbm" and data["name"] != mine["name"]:
+        raise UsageError(
+            f"--data {data['name']}: the networks of this trial were searched for {mine['name']}, and another set of "
+            "records has other inputs and answers",
+            "Leave --data out, or give the same set in another form: --data '{name: NAME, seed: 1, ...}'.",
+        )
     teacher = searched.trainable_settings().get("teacher")
     if data["name"] != mine["name"] and isinstance(teacher, Mapping) and teacher.get("file"):
         raise UsageError(
