@@ -35,6 +35,7 @@ _NOT_BY_TRIALS = {
     "enumeration": "an enumeration trains every configuration; there is none to add",
     "comparison": "a comparison's trials are numbered by method, round and run; further runs would be other trials",
     "named": "named configurations are trained as often as searcher.runs says",
+    "retrain": "seeds are fixed before the test part is looked at; else they could be added until p pleases",
 }
 
 

@@ -1,7 +1,7 @@
 """Retraining: versions of a configuration, each once for each seed on each data set, judged on the test part.
 
 Nothing is searched and nothing is learned from an outcome, so that everything is asked for at once: by seed, then data
-set, then version, so that more seeds are more trials of the same retraining. Seed s is derived from the sweep's seed and s alone: every version begins with the same weights and
+set, then version. Seed s is derived from the sweep's seed and s alone: every version begins with the same weights and
 sees the same images in the same order on a data set, and no trial of a search had this seed.
 """
 

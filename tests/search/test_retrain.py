@@ -19,7 +19,7 @@ from kdsearch.search.baselines import baselines_for
 from kdsearch.search.cli import _run
 from kdsearch.search.cli.summary import print_summary, summary_of
 from kdsearch.search.config import RetrainSettings, load_sweep, parse_sweep
-from kdsearch.search.launch import Launch, _check_data
+from kdsearch.search.found_data import check_data
 from kdsearch.search.retrain import ALL_THROUGH, LABEL_ONLY, Wish, retraining_of
 from kdsearch.search.searchers import make_searcher
 from kdsearch.search.searchers.base import Outcome
@@ -289,9 +289,9 @@ def test_frozen_teachers_are_trained_on_what_the_graph_is_trained_on_and_others_
 def test_missing_data_is_refused_by_name_before_anything_runs(graphs, tmp_path):
     sweep = planned(graphs, data=("digits", "cifar-10"))
     with pytest.raises(KdsearchError, match="cifar-10"):
-        _check_data(sweep, Launch(db=graphs, data_root=tmp_path))
+        check_data(sweep, tmp_path)
     with pytest.raises(KdsearchError, match="fashion-mnist"):
-        _check_data(planned(graphs, data=("fashion-mnist",)), Launch(db=graphs))
+        check_data(planned(graphs, data=("fashion-mnist",)), None)
 
 
 def test_a_retraining_is_not_retrained_and_earlier_ones_are_told(graphs, write):
