@@ -140,7 +140,7 @@ def test_the_result_is_told_and_reported(again, tmp_path):
 
 
 def test_it_does_not_go_on_with_other_data(again, tmp_path):
-    start, folder = again
+    start, _ = again
     with TrialDatabase.open(start.db, create=False, read_only=True) as database:
         wish = Wish(seeds=2, data=("digits", OTHER), trial=2)
         sweep = parse_sweep({**retraining_of(database, "s", wish).resolved(), "name": "other"}, "test")

@@ -55,7 +55,12 @@ def test_every_preset_is_a_whole_sweep():
         assert sweep.name == name
         # the paper's three gates, or two and two models: 2^2 * 2^9; methods by blocks; intervals are infinite
         # space C: 3^7 gates of the edges to the target and from it or between the auxiliary nodes
-        known = {"ktg-digits-c": 3**7, "ktg-digits-learned": 2_048, "bbm-ecg-demo": 3 + 3, "bbm-ehr-demo": 3 + 2}
+        known = {
+            "ktg-digits-c": 3**7,
+            "ktg-digits-learned": 2_048,
+            "bbm-ecg-demo": 3 + 3,
+            "bbm-ehr-demo": 3 + 2,
+        }
         encodings = known.get(name, 78_732 if name.startswith("ktg") else None)
         assert sweep.design_space().counts().encodings == encodings
 

@@ -77,8 +77,8 @@ class BbmKind:
             )
         if plan.get("train_on", "training") != "training":
             raise UsageError(
-                "train_on: all is not possible with the trainable bbm",
-                "Its thresholds are chosen on the validation part: leave train_on out.",
+                "train_on: all is not possible with bbm, whose thresholds are chosen on the validation part",
+                "Leave train_on out.",
             )
 
     def metaparameters(
