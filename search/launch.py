@@ -65,7 +65,7 @@ OpenDisplay = Callable[[Coordinator], contextlib.AbstractContextManager[Display]
 
 def free_name(db: str, name: str) -> str:
     """The name itself, or the first of name-2, name-3, ... that the database does not hold; makes no database."""
-    taken = _names(db)
+    taken = stored_names(db)
     if name not in taken:
         return name
     return next(free for n in range(2, len(taken) + 3) if (free := f"{name}-{n}") not in taken)
@@ -73,14 +73,15 @@ def free_name(db: str, name: str) -> str:
 
 def holds(db: str, name: str) -> bool:
     """Whether the database holds a sweep of that name; makes no database."""
-    return name in _names(db)
+    return name in stored_names(db)
 
 
-def _names(db: str) -> set[str]:
+def stored_names(db: str, *, read_only: bool = False) -> set[str]:
+    """The names of a database's sweeps; makes no database. Opened to be written, an old one is brought up to date."""
     path = sqlite_path(parse_url(db))
     if path is not None and not path.exists():
         return set()
-    with TrialDatabase.open(db) as database:
+    with TrialDatabase.open(db, create=not read_only, read_only=read_only) as database:
         return {sweep.name for sweep in database.sweeps()}
 
 
@@ -249,7 +250,7 @@ def _run(
             scheduler=_scheduler(sweep, database, history),
         )
         with display(coordinator) as shown:
-            run(coordinator, _options(sweep, launch), slots, shown.tick)
+            run(coordinator, ray_options(sweep, launch), slots, shown.tick)
         outcome = SweepState.COMPLETE
     except (Interrupted, KeyboardInterrupt):
         outcome = SweepState.INTERRUPTED
@@ -332,7 +333,8 @@ def _epochs(
     }
 
 
-def _options(sweep: SweepFile, launch: Launch) -> RayOptions:
+def ray_options(sweep: SweepFile, launch: Launch) -> RayOptions:
+    """How to reach Ray, and what a pack takes."""
     return RayOptions(
         address=launch.address,
         cpus=sweep.run.cpus,
@@ -343,7 +345,7 @@ def _options(sweep: SweepFile, launch: Launch) -> RayOptions:
 
 
 def _ray(sweep: SweepFile, launch: Launch) -> Any:
-    return ray_session(_options(sweep, launch))
+    return ray_session(ray_options(sweep, launch))
 
 
 __all__ = [

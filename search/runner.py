@@ -154,7 +154,27 @@ def _slots(options: RayOptions) -> Slots:
     import ray  # noqa: PLC0415
 
     known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    nodes = [node["Resources"] for node in known if node["Alive"]]
+    return _counted([node["Resources"] for node in known if node["Alive"]], options)
+
+
+def local_slots(options: RayOptions) -> Slots:
+    """Count how many packs would fit on this machine, as Ray would find it; Ray is not started.
+
+    Raises:
+        UsageError: a pack fits nowhere, or more packs are asked for than fit.
+
+    """
+    with _environment(_ENVIRONMENT):
+        from ray._private.accelerators import get_accelerator_manager_for_resource  # noqa: PLC0415
+        from ray._private.utils import get_num_cpus  # noqa: PLC0415
+
+        manager: Any = get_accelerator_manager_for_resource("GPU")
+        gpus = manager.get_current_node_num_accelerators()
+        return _counted([{"CPU": float(get_num_cpus()), "GPU": float(gpus)}], options)
+
+
+def _counted(nodes: Sequence[Mapping[str, float]], options: RayOptions) -> Slots:
+    """Count how many packs fit, by what each node has."""
     cpus, gpus = (sum(node.get(key, 0.0) for node in nodes) for key in ("CPU", "GPU"))
     wanted = float(gpus > 0) if options.gpus == "auto" else options.gpus
     fits = sum(_fits(node, options.cpus, wanted) for node in nodes)

@@ -19,7 +19,7 @@ from kdsearch.trainables.metaparameters.declaration import Metaparameter
 from kdsearch.trainables.protocol import Configuration, EpochReport, Member, MemberState, Pretraining
 from kdsearch.trainables.seeds import derive_seed
 
-_DEFAULTS: Mapping[str, object] = {
+DEFAULTS: Mapping[str, object] = {
     "epochs": 1,
     "epoch_s": 0.0,
     "noise": 10.0,
@@ -47,7 +47,7 @@ class ConstantPack:
     """
 
     def __init__(self, settings: Mapping[str, object], members: Sequence[Member]) -> None:
-        self._settings = {**_DEFAULTS, **settings}
+        self._settings = {**DEFAULTS, **settings}
         self._members = {member.number: member for member in members}
         self._epoch = {member.number: _resumed(member) for member in members}
 
@@ -156,9 +156,9 @@ class ConstantKind:
     def check(self, settings: Mapping[str, object], models: Sequence[str]) -> None:
         """Refuse unknown settings."""
         del models
-        unknown = sorted(set(settings) - set(_DEFAULTS))
+        unknown = sorted(set(settings) - set(DEFAULTS))
         if unknown:
-            raise UsageError(f"unknown key {unknown[0]!r} in trainable", f"Known: {', '.join(_DEFAULTS)}.")
+            raise UsageError(f"unknown key {unknown[0]!r} in trainable", f"Known: {', '.join(DEFAULTS)}.")
 
     def check_plan(self, settings: Mapping[str, object], plan: Mapping[str, Any]) -> None:
         """Every plan can be carried out."""
@@ -173,6 +173,10 @@ class ConstantKind:
         """There is no data."""
         del settings, data_root
         return ()
+
+    def find_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
+        """There is no data."""
+        return self.check_data(settings, data_root)
 
     def check_space(self, settings: Mapping[str, object], space: DesignSpace) -> None:
         """Any space will do."""

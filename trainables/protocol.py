@@ -103,6 +103,9 @@ class TrainableKind(Protocol):
     def check_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
         """Refuse data that is missing or broken, before any trial starts; return what a reader must know of it."""
 
+    def find_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
+        """Refuse data that is not there, as `check_data` does, but write nothing and prepare nothing for it."""
+
     def content(self, settings: Mapping[str, object], data_root: Path | None) -> str:
         """Return a digest of the data: what was trained on other data is never taken for the same."""
 

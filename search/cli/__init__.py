@@ -31,6 +31,7 @@ _COMMANDS = {
     "report": "report:report",
     "space": "space:space",
     "presets": "space:presets_command",
+    "schema": "schema:schema",
     "graph": "graph:graph",
     "data": "data:data",
     "score": "score:score",

@@ -9,6 +9,7 @@ import click
 
 from kdsearch.search import launch as launching
 from kdsearch.search.cli.common import check_report_folder, messages, set_option
+from kdsearch.search.cli.dry_run import show_dry_run
 from kdsearch.search.cli.folders import new_folder
 from kdsearch.search.cli.running import (
     asker,
@@ -31,6 +32,7 @@ _NOTHING = "Nothing was begun; run the command again."
 
 def _sweep_options(function: F) -> F:
     for option in (
+        click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing, run nothing."),
         set_option,
         click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), help="Seed of the sweep."),
         click.option(
@@ -80,6 +82,9 @@ def sweep(preset_or_file: str, **options: Any) -> None:
 def launch_sweep(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     """Run a sweep from the start and report on it; options: those of `run_options`, and the name."""
     launch = launch_of(options)
+    if options["dry_run"]:
+        show_dry_run(sweep, launch, name=options["name"], as_json=options["as_json"])
+        return
     name = options["name"] or launching.free_name(launch.db, sweep.name)
     known = options["name"] is not None and launching.holds(
         launch.db, name

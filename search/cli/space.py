@@ -12,7 +12,8 @@ from rich.table import Table
 from kdsearch.search import presets
 from kdsearch.search.cli.common import debug_option, json_option, print_json, results, set_option
 from kdsearch.search.config import MOST_LISTED, load_sweep
-from kdsearch.spaces import DesignSpace, Graph, KtgSpace, Value, describe
+from kdsearch.search.lines import line_of
+from kdsearch.spaces import DesignSpace, Value, describe
 from kdsearch.spaces.errors import UsageError
 
 
@@ -56,11 +57,15 @@ def space(
 
 
 def _describe(name: str, found: DesignSpace, *, as_json: bool) -> None:
-    described = describe(found)
     if as_json:
-        print_json({"name": name, **described})
+        print_json({"name": name, **describe(found)})
         return
-    console = results()
+    print_space(name, found)
+
+
+def print_space(name: str, found: DesignSpace) -> None:
+    """Print a space's sizes, restriction by restriction, and its parameters."""
+    described, console = describe(found), results()
     console.print(f"[bold]{name}[/bold]")
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("space")
@@ -99,13 +104,6 @@ def _list(found: DesignSpace, configurations: Iterable[dict[str, Value]], *, as_
         return
     for configuration in configurations:
         click.echo(line_of(found, configuration))
-
-
-def line_of(found: DesignSpace, configuration: dict[str, Value]) -> str:
-    """A configuration in one line: a graph's text, or name=value pairs."""
-    if isinstance(found, KtgSpace):
-        return Graph.from_configuration(configuration, found.to_spec()["target"]).to_text()
-    return " ".join(f"{name}={value}" for name, value in configuration.items())
 
 
 @click.command("presets", short_help="List the sweep files that are included.")

@@ -107,6 +107,7 @@ class Sweep:
         folder.mkdir()
         self.folder, self.database = folder, folder / "t.db"
         self.temporary = Path(tempfile.mkdtemp(prefix="kill-"))  # short: Ray's sockets lie in it
+        self.family = set()  # process numbers of killed drivers and of all that they had started
         (folder / "s.yaml").write_text(yaml.safe_dump(data))
 
     def start(self):
@@ -191,10 +192,9 @@ def kill_once(sweep, dice, goal):
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(delay)
         return False
-    family = children(process)
-    os.kill(process.pid, signal.SIGKILL)
+    sweep.family |= children(process)
+    os.kill(process.pid, signal.SIGKILL)  # alone: the next driver begins while its Ray is still dying
     process.wait()
-    wait_until(lambda: not alive(family), "what the driver had started is gone")
     print(  # noqa: T201 shown where a test fails
         f"killed {'early' if early else ''} after {delay:.2f} s with {sweep.rows('metric_value')} values"
     )
@@ -221,6 +221,7 @@ def dice_of(words):
 
 
 def check_left_over(sweep):
+    wait_until(lambda: not alive(sweep.family), "what killed drivers had started is gone")
     assert not list(sweep.folder.glob("t.db.files/checkpoints/s/*"))
     assert not list(sweep.folder.glob("*.spool.jsonl"))
     shutil.rmtree(sweep.temporary, ignore_errors=True)

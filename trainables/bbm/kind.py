@@ -13,9 +13,12 @@ from kdsearch.spaces import DesignSpace, Space
 from kdsearch.spaces.errors import UnknownNameError, UsageError
 from kdsearch.trainables.bbm.parts import load_elsewhere, load_records
 from kdsearch.trainables.bbm.settings import PARAMETERS, BbmSettings, Method
+from kdsearch.trainables.data.roots import resolve_data_root
 from kdsearch.trainables.metaparameters.declaration import Metaparameter
 from kdsearch.trainables.metaparameters.settings import Hypergradient
 from kdsearch.trainables.protocol import Configuration, Member, Pack, Pretraining
+from kdsearch.trainables.records.prepared_files import why_absent
+from kdsearch.trainables.records.sets import find_records
 
 TEACHER: Final = "teacher"  # the role of the trained teacher among a trial's inputs
 _LOOKS: Final = 200  # configurations of a space that are tried on the settings
@@ -128,6 +131,21 @@ class BbmKind:
 
             notes.append(check_teacher(read, data_root))
         return notes
+
+    def find_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
+        """Refuse records that are not there; files are not opened, and nothing is prepared.
+
+        Raises:
+            DataError: none of the set's folders is below the data root, and no made-up sample may stand in.
+
+        """
+        data = BbmSettings.from_mapping(settings).data
+        absent = why_absent(data.name, data_root)
+        if absent is None:
+            return ("Records are read and prepared when the sweep begins.",)
+        if not data.or_sample:
+            find_records(data.name, resolve_data_root(data_root))  # says where they are to be had
+        return (f"The records of {data.name} are not there ({absent}): a made-up sample would stand in.",)
 
     def content(self, settings: Mapping[str, object], data_root: Path | None) -> str:
         """Return a digest of the records."""

@@ -135,6 +135,10 @@ class KdKind:
                 )
         return notes
 
+    def find_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
+        """Refuse images that are missing or broken; to look at them writes nothing."""
+        return self.check_data(settings, data_root)
+
     def content(self, settings: Mapping[str, object], data_root: Path | None) -> str:
         """Return the images' digest; the synthetic set follows from the settings."""
         data = KdSettings.from_mapping(settings).data

@@ -80,6 +80,10 @@ class KtgKind:
             return (f"The images of {images.name} are a made-up sample: the numbers are no results.",)
         return ()
 
+    def find_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
+        """Refuse images that are missing or broken; to look at them writes nothing."""
+        return self.check_data(settings, data_root)
+
     def metaparameters(
         self, settings: Mapping[str, object], configuration: Configuration
     ) -> Sequence[Metaparameter]:

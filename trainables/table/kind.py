@@ -64,6 +64,15 @@ class TableKind:
             refuse_missing(table, read.design_space())
         return (*notes, *table.notes)
 
+    def find_data(self, settings: Mapping[str, object], data_root: Path | None) -> Sequence[str]:
+        """Refuse a table as `check_data` does; a sweep is made a table of when the trials begin, and not looked at."""
+        read = TableSettings.from_mapping(settings)
+        if read.sweep is not None and read.exported is None:
+            return (
+                f"Trials are answered from {read.where}; whether it is finished is seen when the sweep begins.",
+            )
+        return self.check_data(settings, data_root)
+
     def check_space(self, settings: Mapping[str, object], space: DesignSpace) -> None:
         """Any space will do; that the table fits it is seen when the file is read."""
         del settings, space
