@@ -186,7 +186,7 @@ def unknown_inclusion(answered: pd.DataFrame) -> str | None:
     """
     named = answered.dropna(subset=["design"]).drop_duplicates("number")
     designs = [
-        TrialDesign(number=int(number), proposal=Proposal(design))
+        TrialDesign(number=int(number), proposal=_proposal(str(design)))
         for number, design in zip(named["number"], named["design"], strict=True)
     ]
     try:
@@ -194,6 +194,11 @@ def unknown_inclusion(answered: pd.DataFrame) -> str | None:
     except PopulationError as error:
         return error.message
     return None
+
+
+def _proposal(design: str) -> Proposal:
+    """How trials of a design were proposed; of one that is none of a search's, such as `fixed`, nobody knows."""
+    return Proposal(design) if design in set(Proposal) else Proposal.UNKNOWN
 
 
 def curve_table(record: SweepRecord, numbers: Sequence[int], metric: str) -> pd.DataFrame:

@@ -42,6 +42,7 @@ class Proposal(StrEnum):
     GRADIENT = "gradient"
     PERSON = "person"
     OTHER = "other"  # a searcher of another package
+    UNKNOWN = "unknown"  # nobody said how: trials from elsewhere
 
 
 class Schedule(StrEnum):
@@ -60,6 +61,8 @@ _REFUSED: Mapping[str, str] = {
     Proposal.GRADIENT: "gradient steps walk downhill, so their trials show the descent and not the space",
     Proposal.PERSON: "a person chose them, with a chance that nobody knows",
     Proposal.OTHER: "a searcher of another package proposed them, with a chance that is not known here",
+    Proposal.UNKNOWN: "nobody said how their configurations were chosen, so whether they are a random sample of the "
+    "space is unknown",
     Schedule.ASHA: "ASHA trains to the end only what led early on, so its survivors look better than the "
     "space; the last errors of stopped trials look worse, and Kaplan-Meier does not help, because the stopping "
     "depends on the error",

@@ -24,6 +24,7 @@ from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.environment import environment
 from kdsearch.search.found_data import check_data, check_same_data, events_of, write_notes
+from kdsearch.search.imported import check_not_imported
 from kdsearch.search.progress import Display
 from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
 from kdsearch.search.schedulers import Scheduler, make_scheduler
@@ -137,6 +138,7 @@ def resume(
     ):
         # read behind the claim: what a driver that was killed left in its spool is in the database now
         row = database.sweep(name)
+        check_not_imported(name, row.kind)
         sweep, state = parse_sweep(row.settings, f"sweep {name}"), row.state
         if revise is not None:
             sweep, state = _revised(sweep, state, driving, launch, revise)

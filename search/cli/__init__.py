@@ -29,6 +29,8 @@ _COMMANDS = {
     "retrain": "retrain:retrain",
     "status": "status:status",
     "report": "report:report",
+    "export": "export:export",
+    "import": "import_:import_",
     "space": "space:space",
     "presets": "space:presets_command",
     "schema": "schema:schema",

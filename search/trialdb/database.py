@@ -132,29 +132,63 @@ class TrialDatabase:
 
         name: 1 to 200 characters; seed: in [0, 2**63); ValueError (UsageError) otherwise.
         """
+        values = self._new_sweep(
+            name,
+            kind=kind,
+            trainable=trainable,
+            settings=plain(settings),
+            seed=seed,
+            code_version=code_version,
+            environment=plain(environment),
+        )
+        with self.writing() as connection:
+            self._insert_sweep(connection, values)
+            apply_operations(connection, [ops.AddEvents(name, tuple(events))])
+
+    def add_whole_sweep(
+        self,
+        name: str,
+        operations: Sequence[ops.Operation],
+        *,
+        kind: str,
+        trainable: str,
+        settings: Mapping[str, Any],
+        seed: int,
+        code_version: str,
+        environment: Mapping[str, Any],
+    ) -> None:
+        """Add a complete sweep with all that it holds, in one transaction; errors as those of `create_sweep`."""
+        values = self._new_sweep(
+            name,
+            kind=kind,
+            trainable=trainable,
+            settings=plain(settings),
+            seed=seed,
+            code_version=code_version,
+            environment=plain(environment),
+        )
+        complete = ops.StateChange(state=SweepState.COMPLETE, at=self.clock())
+        with self.writing() as connection:
+            self._insert_sweep(connection, values)
+            apply_operations(connection, [*operations, ops.SetSweepState(name, (complete,))])
+
+    def _new_sweep(self, name: str, *, seed: int, **values: Any) -> dict[str, Any]:
+        """The row of a sweep that begins now."""
         if not 1 <= len(name) <= _LONGEST_NAME:
             raise UsageError(f"a sweep's name has 1 to {_LONGEST_NAME} characters, not {len(name)}")
         ops.check_seed(seed)
-        values = {
-            "name": name,
-            "kind": kind,
-            "trainable": trainable,
-            "settings": plain(settings),
-            "seed": seed,
-            "code_version": code_version,
-            "environment": plain(environment),
-            "state": SweepState.RUNNING,
-            "created": self.clock(),
-        }
-        with self.writing() as connection:
-            try:
-                connection.execute(insert(schema.SWEEP), values)
-            except IntegrityError as error:
-                raise SweepNameTakenError(
-                    f"{self.place} already has a sweep {name!r}",
-                    f"Go on with it: `kdsearch resume {name}`; or give the new one another name or database.",
-                ) from error
-            apply_operations(connection, [ops.AddEvents(name, tuple(events))])
+        state, created = SweepState.RUNNING, self.clock()
+        return {"name": name, "seed": seed, "state": state, "created": created, **values}
+
+    def _insert_sweep(self, connection: Connection, values: Mapping[str, Any]) -> None:
+        try:
+            connection.execute(insert(schema.SWEEP), dict(values))
+        except IntegrityError as error:
+            name = values["name"]
+            raise SweepNameTakenError(
+                f"{self.place} already has a sweep {name!r}",
+                f"Go on with it: `kdsearch resume {name}`; or give the new one another name or database.",
+            ) from error
 
     def change_sweep(
         self,

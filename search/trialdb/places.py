@@ -90,3 +90,20 @@ def warn_of_network(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) 
             NetworkFileSystemWarning,
             stacklevel=3,
         )
+
+
+def parse_sqlite(text: str) -> Path | None:
+    """Return the file of a URL of SQLite, None for that of a server; DatabaseUrlError if it is no URL of any kind."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise DatabaseUrlError("the database URL is not well formed", _KNOWN) from None
+    return sqlite_path(_checked_sqlite(url)) if url.get_backend_name() == "sqlite" else None
+
+
+def masked_text(text: str) -> str:
+    """Return a URL without its password; a text that is no URL as it stands."""
+    try:
+        return masked(make_url(text)) if "://" in text else text
+    except (ArgumentError, ValueError):
+        return "the URL"

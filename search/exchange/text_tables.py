@@ -1,0 +1,196 @@
+"""CSV and Parquet files as tables of text, with the place of each row for messages.
+
+Everything is text, whatever the file: an empty one where there is no value. A space knows what a label stands for, so
+nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+from kdsearch.search.exchange.table_files import METADATA
+from kdsearch.spaces import label_of
+from kdsearch.spaces.errors import UsageError
+
+_PARQUET_MAGIC: Final = b"PAR1"
+_INDEX: Final = ("", "Unnamed: 0", "__index_level_0__")
+_WHOLE: Final = re.compile(r"[-+]?\d+(\.0+)?")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextTable:
+    """A table's columns as text."""
+
+    where: str  # the file, as messages call it
+    form: str  # csv or parquet
+    columns: Mapping[str, Sequence[str]]
+    size: int  # rows
+    told: Mapping[str, Any] = field(default_factory=dict)  # what a Parquet file of kdsearch says of itself
+
+    def place(self, row: int) -> str:
+        """Return the name of a row that is counted from 0: "line 2" is the first of a CSV file."""
+        return f"line {row + 2}" if self.form == "csv" else f"row {row + 1}"
+
+    def at(self, row: int, column: str) -> str:
+        """Return where a cell is, for messages."""
+        return f"{self.where}, {self.place(row)}, column {column}"
+
+    def number(self, row: int, column: str) -> float | None:
+        """Return a cell's number, None where it is empty; `nan` and `inf` are numbers.
+
+        Raises:
+            UsageError: it is no number.
+
+        """
+        cell = self.columns[column][row].strip()
+        if not cell:
+            return None
+        try:
+            return float(cell)
+        except ValueError:
+            raise UsageError(
+                f"{self.at(row, column)}: {cell!r} is no number", "Write one, or leave it empty."
+            ) from None
+
+    def whole(self, row: int, column: str, *, least: int = 0) -> int | None:
+        """Return a cell's whole number, `least` or more, None where it is empty.
+
+        Raises:
+            UsageError: it is none.
+
+        """
+        cell = self.columns[column][row].strip()
+        if not cell:
+            return None
+        number = int(cell.partition(".")[0]) if _WHOLE.fullmatch(cell) else least - 1
+        if number < least:
+            raise UsageError(f"{self.at(row, column)}: {cell!r} is no whole number of {least} or more")
+        return number
+
+    def time(self, row: int, column: str) -> datetime | None:
+        """Return a cell's time; one without a zone is taken for local time.
+
+        Raises:
+            UsageError: it is none.
+
+        """
+        cell = self.columns[column][row].strip()
+        if not cell:
+            return None
+        try:
+            return datetime.fromisoformat(cell).astimezone(UTC)
+        except ValueError:
+            raise UsageError(
+                f"{self.at(row, column)}: {cell!r} is no time", "Write it as 2026-01-31T12:00:00+00:00."
+            ) from None
+
+    def data(self, row: int, column: str) -> Any:
+        """Return a cell's JSON, None where it is empty.
+
+        Raises:
+            UsageError: it is none.
+
+        """
+        cell = self.columns[column][row].strip()
+        try:
+            return json.loads(cell) if cell else None
+        except ValueError:
+            raise UsageError(f"{self.at(row, column)}: {cell[:60]!r} is no JSON") from None
+
+
+def read_text_table(path: Path) -> TextTable:
+    """Read a CSV (also compressed: .gz, .bz2, .xz) or Parquet file.
+
+    Raises:
+        UsageError: it is not there, empty, something else, or has a column twice.
+
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_PARQUET_MAGIC))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "Give the path of a file.") from None
+    if not magic:
+        raise UsageError(f"{path} is empty", "Is it the right file?")
+    if magic == _PARQUET_MAGIC or path.suffix in {".parquet", ".pq"}:
+        return _parquet(path)
+    return _csv(path)
+
+
+def _csv(path: Path) -> TextTable:
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, header=None, skipinitialspace=True)
+    except (ValueError, OSError, EOFError) as error:  # pandas' own errors are ValueErrors
+        said = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"{path} is no CSV file: {said}", "Known: CSV, Parquet, and SQLite databases of Optuna."
+        ) from None
+    names = [str(name).strip() for name in frame.iloc[0]]
+    columns = [frame[column].iloc[1:].tolist() for column in frame.columns]
+    return _checked(path, "csv", names, columns, {})
+
+
+def _parquet(path: Path) -> TextTable:
+    try:
+        table = parquet.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UsageError(f"{path} is no Parquet file: {said}", "Is it whole?") from None
+    told = (table.schema.metadata or {}).get(METADATA)
+    columns = [[_text(value) for value in column.to_pylist()] for column in table.columns]
+    return _checked(path, "parquet", list(table.column_names), columns, _read(told))
+
+
+def _read(told: bytes | None) -> Mapping[str, Any]:
+    try:
+        found = json.loads(told) if told else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return label_of(value) if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _checked(
+    path: Path, form: str, names: Sequence[str], columns: Sequence[Sequence[str]], told: Mapping[str, Any]
+) -> TextTable:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"{path} has the column {', '.join(map(repr, twice))} twice", "Give each column once."
+        )
+    names, columns = _without_index(names, columns)
+    size = len(columns[0]) if columns else 0
+    if not size:
+        raise UsageError(f"{path} has no rows", "It needs a heading and a row for each trial.")
+    if "" in names:
+        raise UsageError(
+            f"{path} has a column without a name (number {list(names).index('') + 1})", "Name it."
+        )
+    found = dict(zip(names, columns, strict=True))
+    return TextTable(where=str(path), form=form, columns=found, size=size, told=told)
+
+
+def _without_index(
+    names: Sequence[str], columns: Sequence[Sequence[str]]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Leave out the row numbers that pandas writes in front of a table."""
+    if not names or names[0] not in _INDEX or list(columns[0]) != [str(n) for n in range(len(columns[0]))]:
+        return names, columns
+    return names[1:], columns[1:]
