@@ -19,7 +19,7 @@ from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb.places import parse_url, sqlite_path
 from kdsearch.search.trialdb.states import Role, SweepState
-from kdsearch.spaces import label_of
+from kdsearch.spaces import label_of, space_from_spec
 from kdsearch.spaces.errors import UsageError
 
 _PREFIX = "parameter:"  # of a parameter's column that has the name of a fixed one
@@ -50,7 +50,12 @@ def sweep_table(database: TrialDatabase, name: str, *, metrics: Sequence[str] | 
             f"sweep {name} is {sweep.state}, and a table needs all of its trials",
             f"Let it end first: kdsearch resume {name}",
         )
-    parameters = list(parse_sweep(sweep.settings, f"sweep {name}").design_space().parameter_names)
+    # the space as stored: a sweep that was imported has no sweep file
+    parameters = [
+        each
+        for space in database.spaces(name)[:1]
+        for each in space_from_spec(space.specification).parameter_names
+    ]
     trials = database.trials_frame(name, role=Role.SEARCH)
     ended = trials[trials["state"].isin(_ENDED)]
     if ended.empty:

@@ -1,8 +1,8 @@
 """Learning curves from CSV and Parquet files in long form: one row a trial and epoch.
 
 They come in a file of their own beside the trials', and then trials are told by their number; or alone, and then rows
-with the same number (without numbers: the same parameters and seed) are one trial, whose error is that of its last
-epoch.
+with the same number (without numbers: the same parameters and `seed` or `repeat`) are one trial, whose error is that
+of its last epoch.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _groups(table: TextTable, roles: Roles) -> dict[object, _Epochs]:
             raise UsageError(
                 f"{table.where}: epoch {epoch} of {what} stands twice, in {table.place(rows[epoch])} and "
                 f"{table.place(row)}",
-                "Leave one out; trainings of one configuration are told apart by a column `trial` or `seed`.",
+                "Leave one out; trainings of one configuration are told apart by a column `trial`, `seed` or `repeat`.",
             )
         rows[epoch] = row
     return {key: _Epochs(rows=dict(sorted(rows.items()))) for key, rows in found.items()}
@@ -147,8 +147,8 @@ def _key(table: TextTable, row: int, roles: Roles) -> object:
         if number is None:
             raise UsageError(f"{table.at(row, roles.number)} is empty", "Number every trial, or none.")
         return number
-    seed = () if roles.seed is None else (table.columns[roles.seed][row].strip(),)
-    return (*parameters_of(table, row, roles).items(), *seed)
+    told = (table.columns[column][row].strip() for column in (roles.seed, roles.repeat) if column is not None)
+    return (*parameters_of(table, row, roles).items(), *told)
 
 
 def _shift(groups: Iterable[_Epochs]) -> int:

@@ -28,6 +28,7 @@ from kdsearch.spaces import DesignSpace
 from kdsearch.spaces.errors import UnknownNameError, UsageError
 
 _NUMBERS: Final = ("number", "trial")  # columns that number trials
+REPEAT: Final = "repeat"  # as tables for replay have it
 _ERRORS: Final = ("error", "1/val_error", "val_error")  # columns that are the error, the first that is there
 
 
@@ -61,6 +62,7 @@ class Roles:
     state: str | None
     seed: str | None
     epoch: str | None  # the file is one of curves
+    repeat: str | None  # of curves: tells trainings of one configuration apart
     parameters: Mapping[str, str]  # name of the parameter -> column
     known: frozenset[str]  # further columns of `kdsearch export` that are there
     draws: str | None  # draws of the first space that each trial answers
@@ -94,7 +96,10 @@ def roles_of(table: TextTable, naming: Naming, space: DesignSpace | None) -> Rol
     for name in {*known, *draws}:
         left.pop(name, None)
     metrics: tuple[str, ...] = ()
+    repeat = None
     if found["epoch"] is not None:
+        repeat = REPEAT if REPEAT in left else None
+        left.pop(REPEAT, None)
         metrics = tuple(name for name in left if parameters is not None or _is_metric(name))
         for name in metrics:
             del left[name]
@@ -111,6 +116,7 @@ def roles_of(table: TextTable, naming: Naming, space: DesignSpace | None) -> Rol
         state=found["state"] or ("state" if "state" in known else None),
         seed=found["seed"] or ("seed" if "seed" in known else None),
         epoch=found["epoch"],
+        repeat=repeat,
         parameters=parameters,
         known=known,
         draws=draws[0] if draws else None,
@@ -253,7 +259,7 @@ def batch_of(table: TextTable, naming: Naming, roles: Roles, trials: Sequence[In
             "accuracy": naming.accuracy is not None,
             "scale": naming.factor,
             "sweep": table.told.get("sweep"),
-            "numbered": roles.number is not None,
+            "numbered": roles.number is not None or roles.repeat is not None,
         },
     )
 

@@ -185,7 +185,9 @@ def test_a_table_of_curves_alone(here, capsys):
     ]
     told(capsys)
     frame.drop(columns="seed").to_csv("long.csv", index=False)
-    refused(here, capsys, ["import", "long.csv", "--name", "x"], "stands twice", "`trial` or `seed`")
+    refused(
+        here, capsys, ["import", "long.csv", "--name", "x"], "stands twice", "`trial`, `seed` or `repeat`"
+    )
     frame.assign(trial=0, epoch=range(12), loss=frame["epoch"]).to_csv("long.csv", index=False)
     refused(here, capsys, ["import", "long.csv", "--name", "x"], "changes between line 2 and")
 
