@@ -22,6 +22,7 @@ from kdsearch.analysis.population import (
     count_outcomes,
     require_known_inclusion,
 )
+from kdsearch.analysis.random_promotion import RandomPromotion, random_promotion
 from kdsearch.analysis.record import SpaceRecord, SweepRecord
 from kdsearch.spaces import DesignSpace
 
@@ -63,15 +64,23 @@ class Population:
     space: SpaceRecord
     numbers: Integers  # trials, [n]
     errors: Floats  # per cent, [n]
-    weights: Integers  # draws that each trial answers, [n]
+    answers: Integers  # draws that each trial answers, [n]
+    weights: Floats  # the same times 1/p where trials were promoted at random with probability p, [n]
     fresh: Integers  # those of them that were trained for this space, [n]
     states: Mapping[str, int]  # draws by the state of the trial that answers them, all draws
     refused: str | None  # why these trials are no sample of the space; then there is no EDF and no AUC
+    epsilon: float = 0.0  # probability of random promotion; 0: every trial was trained in full
+    late: int = 0  # draws whose trials were trained to their end with a probability that nobody knows
 
     @property
     def n(self) -> int:
         """Draws with an outcome."""
-        return int(self.weights.sum())
+        return int(self.answers.sum())
+
+    @property
+    def weighted(self) -> bool:
+        """Whether some trials stand for others that were stopped."""
+        return bool((self.weights != self.answers).any())
 
     @property
     def drawn(self) -> int:
@@ -153,18 +162,33 @@ def population(record: SweepRecord, space: SpaceRecord, trials: pd.DataFrame) ->
     )
     states = joined["state"].fillna("lost").value_counts().sort_index()
     answered = joined[joined["error"].notna()]
-    grouped = answered.groupby("number").agg(
+    chance = random_promotion(record)
+    known = answered if chance is None else answered[answered["number"].map(chance.probability).notna()]
+    grouped = known.groupby("number").agg(
         error=("error", "first"), weight=("draw", "size"), fresh=("fresh", "sum")
     )
+    answers = grouped["weight"].to_numpy(dtype=np.int64)
+    stopped = _refusal(space.name, states) if chance is None else chance.unrepresented()
     return Population(
         space=space,
         numbers=grouped.index.to_numpy(dtype=np.int64),
         errors=grouped["error"].to_numpy(dtype=np.float64),
-        weights=grouped["weight"].to_numpy(dtype=np.int64),
+        answers=answers,
+        weights=answers / _probabilities(chance, grouped.index),
         fresh=grouped["fresh"].to_numpy(dtype=np.int64),
         states={str(state): int(count) for state, count in states.items()},
-        refused=_refusal(space.name, states) or unknown_inclusion(answered),
+        refused=unknown_inclusion(answered) or stopped,
+        epsilon=0.0 if chance is None else chance.epsilon,
+        late=len(answered) - len(known),
     )
+
+
+def _probabilities(chance: RandomPromotion | None, trials: pd.Index) -> Floats:
+    """The probability that each trial was trained to its end."""
+    if chance is None:
+        return np.ones(len(trials))
+    found = [chance.probability(int(trial)) for trial in trials]
+    return np.array(found, dtype=np.float64)
 
 
 def _refusal(space: str, states: pd.Series[int]) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-RUNG_COLUMNS = ("trial", "rung", "value", "cutoff", "stopped")
+RUNG_COLUMNS = ("trial", "rung", "value", "cutoff", "stopped", "paused", "late", "probability")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,8 @@ class SweepRecord:
     arrays: by (trial, name) what a trial measured beside its metrics, such as the similarity of layers.
     rungs: what a scheduler decided, in its order, columns `trial` (number), `rung` (epoch), `value` (error in per
         cent, NaN if it was not finite), `cutoff` (the highest error that went on; NaN: nothing to compare with),
-        `stopped` (bool).
+        `stopped` (bool), `paused` (bool: it waits to be promoted), `late` (bool: about a trial that waited),
+        `probability` (of going on, NaN if nobody knows).
     content: a digest of the data that it trains on; "" where there are none, or where nobody wrote it down.
     """
 

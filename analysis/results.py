@@ -112,7 +112,9 @@ class SweepResult:
     spaces: tuple[SpaceResult, ...]
     baselines: tuple[Baseline, ...]
     ranking: Ranking
-    lowest: tuple[LowestError, ...]  # for the first and the last space
+    lowest: tuple[
+        LowestError, ...
+    ]  # for the first and the last space; none where trials stand for stopped ones
     compares: bool = False  # the sweep compares methods; then nothing is estimated of its space
     methods: MethodComparison | None = None  # None too where no run of any method is known yet
     trajectories: tuple[Trajectory, ...] = ()  # of the metaparameters that gradient searchers moved
@@ -163,7 +165,7 @@ def analyse(record: SweepRecord) -> SweepResult:
         spaces=tuple(spaces),
         baselines=baselines(trials),
         ranking=ranking(record, found, parameters, [space.population for space in spaces]),
-        lowest=tuple(_lowest(space) for space in ends),
+        lowest=() if any(space.population.weighted for space in ends) else tuple(map(_lowest, ends)),
         trajectories=trajectories(found[of_search(found)], record.curves),
         confirmed=confirmed(trials, parameters, diverged_error=record.diverged_error),
     )
@@ -311,7 +313,7 @@ def _still_true(
     record: SweepRecord, row: ConditionRow, drawn: Population, labels: Mapping[str, Sequence[str]]
 ) -> bool:
     mask = np.array(labels.get(row.group, [""] * len(drawn.errors)), dtype=np.str_) == row.value
-    if row.n != int(drawn.weights[mask].sum()):
+    if row.n != round(float(drawn.weights[mask].sum())):
         return False
     return row.auc is None or abs(_auc(record, drawn.errors[mask], drawn.weights[mask]) - row.auc) < _SAME
 
@@ -346,7 +348,7 @@ def _confirmation(
 
 def _lowest(result: SpaceResult) -> LowestError:
     drawn = result.population
-    mean, spread = expected_best(drawn.errors, drawn.weights)
+    mean, spread = expected_best(drawn.errors, drawn.answers)
     return LowestError(space=result.name, mean=mean, spread=spread, best=float(drawn.errors.min()))
 
 
@@ -354,7 +356,7 @@ def best_and_median(space: SpaceResult) -> tuple[int, int]:
     """Trial numbers with the lowest error and with the median error over draws (the lower one of two)."""
     drawn = space.population
     order = np.argsort(drawn.errors, kind="stable")
-    share = np.cumsum(drawn.weights[order]) / drawn.n
+    share = np.cumsum(drawn.weights[order]) / drawn.weights.sum()
     return int(drawn.numbers[order[0]]), int(drawn.numbers[order[int((share >= 0.5).argmax())]])  # noqa: PLR2004
 
 

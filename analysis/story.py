@@ -9,7 +9,7 @@ from markupsafe import Markup
 from kdsearch.analysis.best import BestConfiguration
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.confirmation import Confirmation
-from kdsearch.analysis.frames import UNLUCKY, Population, unknown_inclusion
+from kdsearch.analysis.frames import STOPPED, UNLUCKY, Population, unknown_inclusion
 from kdsearch.analysis.paths import last_values
 from kdsearch.analysis.record import DecisionRecord
 from kdsearch.analysis.results import SpaceResult, SweepResult
@@ -246,7 +246,7 @@ def _drawn(result: SweepResult, space: SpaceResult) -> Markup:
         return Markup("Its {} are no random draws from it.").format(plural(len(result.searched), "trial"))
     if not drawn.n:
         return Markup("No draw from {} has an outcome yet.").format(space.name)
-    return Markup("{}{}, answered by {}{}, {} an AUC of <b>{}</b>{}.{}{}").format(
+    return Markup("{}{}, answered by {}{}, {} an AUC of <b>{}</b>{}.{}{}{}").format(
         _whole(result, space),
         plural(drawn.n, "draw" if space.record.exhaustive else "random draw"),
         plural(len(drawn.numbers), "trial"),
@@ -255,6 +255,7 @@ def _drawn(result: SweepResult, space: SpaceResult) -> Markup:
         percent(space.auc),
         _within(space),
         _unlucky(result, drawn),
+        _stopped(space),
         _waiting(drawn),
     )
 
@@ -262,7 +263,7 @@ def _drawn(result: SweepResult, space: SpaceResult) -> Markup:
 def _reused(result: SweepResult, space: SpaceResult) -> str:
     """How many draws were answered by how many trials of ancestors."""
     drawn = space.population
-    draws, trials = drawn.n - int(drawn.fresh.sum()), int((drawn.weights > drawn.fresh).sum())
+    draws, trials = drawn.n - int(drawn.fresh.sum()), int((drawn.answers > drawn.fresh).sum())
     if not draws:
         return ""
     first = space.record.parent in (None, result.spaces[0].name)
@@ -291,8 +292,22 @@ def _unlucky(result: SweepResult, drawn: Population) -> str:
     return f" {plural(lost, 'draw')} diverged or failed and {counts} with {result.record.diverged_error:g} % error."
 
 
+def _stopped(space: SpaceResult) -> str:
+    """Who stands for draws that a scheduler stopped, and what that is worth."""
+    drawn, curve = space.population, space.curve
+    if curve is None or not drawn.epsilon:
+        return ""
+    aside = drawn.share_of((STOPPED,)) + drawn.late
+    return (
+        f" {plural(aside, 'draw was', 'draws were')} stopped by the scheduler or promoted late; those that chance "
+        f"(epsilon {drawn.epsilon:g}) let go on stand for them, weighted by one over their probability. Together they "
+        f"say as much as {plural(round(curve.n_effective), 'draw')} that nobody stops."
+    )
+
+
 def _waiting(drawn: Population) -> str:
-    waiting = drawn.drawn - drawn.n
+    aside = drawn.share_of((STOPPED,)) + drawn.late if drawn.epsilon else 0
+    waiting = drawn.drawn - drawn.n - aside
     return f" {plural(waiting, 'draw has', 'draws have')} no outcome yet." if waiting else ""
 
 

@@ -174,10 +174,10 @@ def going_on(known: int) -> str:
 def seen(coordinator: Coordinator) -> Overview:
     """Where the search stands; in a comparison with every method from the start, also without a run.
 
-    Without conditions where a scheduler stopped trials: what is left of a condition is no sample of it.
+    Without conditions where a scheduler stopped or paused trials: what is left of a condition is no sample of it.
     """
     overview, settings = coordinator.searcher.overview(), coordinator.sweep.search()
-    if coordinator.tally.stopped and not compares_methods(overview):
+    if (coordinator.tally.stopped or coordinator.paused) and not compares_methods(overview):
         overview = replace(overview, conditions=())
     if not isinstance(settings, ComparisonSettings):
         return overview

@@ -158,7 +158,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         f"\n[bold]{summary['name']}[/bold]: {total} trial{'s' * (total != 1)} ({states}){draws}{took}\n"
     )
     if summary["stopped"]:
-        console.print(_stops(summary["stopped"]), soft_wrap=True)
+        console.print(_stops(summary["stopped"], summary["lineage"]), soft_wrap=True)
         console.print()
     if summary["retrained"] is not None:
         print_retrained(console, summary["retrained"])
@@ -180,12 +180,16 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     console.print(f"Report          {summary['report']}", soft_wrap=True)
 
 
-def _stops(stopped: Sequence[Mapping[str, Any]]) -> str:
+def _stops(stopped: Sequence[Mapping[str, Any]], lineage: Sequence[Mapping[str, Any]]) -> str:
     """When the scheduler stopped trials, and what that means for the rest of the summary."""
     told = ", ".join(f"{row['trials']} after epoch {row['epoch']}" for row in stopped)
+    if any(space["auc"] is not None for space in lineage):
+        meaning = "in the AUC those stand for them that chance let go on."
+    else:
+        meaning = "the trials that were left to finish are no sample of the space, so there is no AUC."
     return (
-        f"Stopped by the scheduler: {told}. Their errors are those of that epoch and count for nothing below; the "
-        "trials that were left to finish are no sample of the space, so there is no AUC."
+        f"Stopped by the scheduler: {told}. Their errors are those of that epoch and count for nothing below; "
+        f"{meaning}"
     )
 
 

@@ -94,7 +94,11 @@ def _rungs(verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             "rung": np.array([each["rung"] for each in whole], dtype=np.int64),
             "value": np.array([each.get("value") for each in whole], dtype=np.float64),
             "cutoff": np.array([each.get("cutoff") for each in whole], dtype=np.float64),
-            "stopped": np.array([each.get("stopped") for each in whole], dtype=np.bool_),
+            **{
+                name: np.array([each.get(name, False) for each in whole], dtype=np.bool_)
+                for name in ("stopped", "paused", "late")
+            },
+            "probability": np.array([each.get("probability") for each in whole], dtype=np.float64),
         }
     )
 

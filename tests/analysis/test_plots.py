@@ -110,7 +110,7 @@ def test_median_trial_is_that_of_draws_not_of_trials(result):
         best, median = best_and_median(space)
         drawn = space.population
         by_number = dict(zip(drawn.numbers.tolist(), drawn.errors.tolist(), strict=True))
-        draws = np.sort(np.repeat(drawn.errors, drawn.weights))
+        draws = np.sort(np.repeat(drawn.errors, drawn.answers))
         assert by_number[best] == draws[0]
         assert by_number[median] == draws[(len(draws) - 1) // 2]
 

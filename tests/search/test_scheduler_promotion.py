@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kdsearch.analysis.report import write_report
+from kdsearch.analysis.results import analyse
 from kdsearch.search.coordinator import Idle
 from kdsearch.search.schedulers import make_scheduler
-from kdsearch.search.trialdb import TrialDatabase
+from kdsearch.search.trialdb import TrialDatabase, read_record
 from kdsearch.search.trialdb import operations as op
 
 
@@ -188,3 +191,29 @@ def _database(folder, clock):
         "s", kind="sweep", trainable="constant", settings={}, seed=0, code_version="", environment={}
     )
     return database
+
+
+@pytest.mark.parametrize("mode", ["stop", "promote"])
+def test_a_report_of_random_promotion_speaks_for_all_draws(clock, tmp_path, mode):
+    sweep = sweep_of(
+        {"kind": "random", "trials": 80}, {"pack": 8}, {"mode": mode, "rungs": [2], "epsilon": 0.3}
+    )
+    database = _database(tmp_path, clock)
+    driver = Driver(sweep, clock, tmp_path).run()
+    with database:
+        database.apply(driver.operations)
+        record = replace(read_record(database, "s"), settings=sweep.resolved())
+    space = analyse(record).spaces[0]
+    drawn = space.population
+    assert space.curve is not None
+    assert drawn.refused is None
+    assert drawn.weights.sum() == pytest.approx(80)
+    assert drawn.n < 80
+    assert drawn.n + drawn.late + drawn.states["stopped"] == 80
+    assert (drawn.late > 0) is (mode == "promote")
+    assert analyse(record).lowest == ()
+    page = write_report([record], tmp_path / "report").page.read_text(encoding="utf-8")
+    assert (
+        "stopped by the scheduler or promoted late; those that chance (epsilon 0.3) let go on stand for"
+        in page
+    )

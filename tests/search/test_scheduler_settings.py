@@ -58,6 +58,14 @@ def test_rungs_are_a_list_or_steps_or_geometric(keys, rungs):
         ({"kind": "hyperband", "every": 3}, ["unknown scheduler; known: asha, none", "'hyperband'"]),
         (asha(), ["scheduler: needs either rungs, or every, or grace (found none of them)"]),
         (asha(every=3, rungs=[3]), ["found rungs and every"]),
+        (asha(every=20, mode="wait"), ["scheduler.mode: Input should be 'stop' or 'promote' (found 'wait')"]),
+        (asha(every=20, epsilon=1), ["scheduler.epsilon: Input should be less than 1 (found 1)"]),
+        (asha(every=20, epsilon=-0.1), ["scheduler.epsilon"]),
+        (asha(every=20, brackets=0), ["scheduler.brackets"]),
+        (
+            asha(every=40, brackets=3),
+            ["scheduler.brackets: 3 brackets need 3 rungs, and there are 2 (after epochs 40, 80)"],
+        ),
         (asha(rungs=[3], max=9), ["max goes with every or grace"]),
         (asha(evry=3), ["unknown key 'scheduler.evry', did you mean 'every'?"]),
         (asha(every=0), ["scheduler.every", "greater than or equal to 1"]),
@@ -105,3 +113,13 @@ def test_a_change_on_the_command_line_can_set_and_remove_it():
     assert load_sweep("ktg-digits", change).rungs() == (3, 6)
     assert load_sweep("ktg-digits", [*change, "scheduler.every=2"]).rungs() == (2, 4, 6, 8)
     assert load_sweep("ktg-digits", [*change, "scheduler=none"]).rungs() == ()
+
+
+def test_mode_brackets_and_epsilon_make_the_scheduler():
+    sweep = sweep_of(asha(every=20, mode="promote", brackets=2, epsilon=0.1), seed=5)
+    made = make_scheduler(sweep).asha
+    assert type(made).__name__ == "PromotingAsha"
+    assert (made.rungs, made.reduction_factor) == ((20, 40, 60, 80), 2)
+    assert (made.chances.seed, made.chances.brackets, made.chances.epsilon) == (5, 2, 0.1)
+    assert make_scheduler(sweep).save_at == (20, 40, 60, 80)
+    assert make_scheduler(sweep_of(asha(every=20))).save_at == ()
