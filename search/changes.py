@@ -127,10 +127,16 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def change_events(found: Sequence[Difference], *, command: str, now: datetime) -> list[EventRow]:
-    """What a sweep keeps of a change: an event of kind `change` and, where it was extended, a note for the reader."""
+def change_events(
+    found: Sequence[Difference], *, command: str, now: datetime, withdrawn: Sequence[str] = ()
+) -> list[EventRow]:
+    """What a sweep keeps of a change: an event of kind `change` and, where it was extended, a note for the reader.
+
+    withdrawn: notes that were right of the sweep as it was, and are not of what it becomes.
+    """
     changed = [{"key": each.key, "from": each.stored, "to": each.wanted} for each in found]
-    events = [EventRow(kind=CHANGE, at=now, data={"changed": changed, "command": command})]
+    data = {"changed": changed, "withdrawn": list(withdrawn), "command": command}
+    events = [EventRow(kind=CHANGE, at=now, data=data)]
     for each in found:
         if each.key == TRIALS:
             text = f"The search was asked for {each.stored} trials at first, and extended to {each.wanted} later."

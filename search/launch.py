@@ -29,6 +29,7 @@ from kdsearch.search.progress import Display
 from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
 from kdsearch.search.schedulers import Scheduler, make_scheduler
 from kdsearch.search.searchers import Chooser, make_searcher
+from kdsearch.search.searchers.base import Note
 from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.searchers.plans import objective_of
 from kdsearch.search.searchers.policies import Look
@@ -174,10 +175,20 @@ def _revised(
         name,
         settings=revised.resolved(),
         state=state,
-        events=change_events(found, command=launch.command, now=launch.clock()),
+        events=change_events(
+            found,
+            command=launch.command,
+            now=launch.clock(),
+            withdrawn=sorted(_first_notes(sweep) - _first_notes(revised)),
+        ),
         lease=driving.lease,
     )
     return revised, state
+
+
+def _first_notes(sweep: SweepFile) -> set[str]:
+    """What a searcher says of itself before it has asked for anything."""
+    return {each.text for each in make_searcher(sweep, first_number=0).drain() if isinstance(each, Note)}
 
 
 def replayed(decided: Sequence[Mapping[str, Any]], ask: Chooser) -> Chooser:

@@ -12,7 +12,6 @@ import os
 import secrets
 import signal
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.runner_scratch import scratch_folder
 from kdsearch.search.trial_states import Job
 from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.protocol import EpochReport, MemberState
@@ -223,9 +223,9 @@ def run(coordinator: Coordinator, options: RayOptions, slots: Slots, tick: Calla
     """
     from kdsearch.search import runner_tune  # noqa: PLC0415 imports Ray
 
-    with tempfile.TemporaryDirectory(prefix="kdsearch-tune-") as folder, _signals(coordinator) as caught:
+    with scratch_folder() as folder, _signals(coordinator) as caught:
         try:
-            runner_tune.fit(coordinator, options, slots, tick, Path(folder))
+            runner_tune.fit(coordinator, options, slots, tick, folder)
         except Exception as error:
             coordinator.interrupt(f"interrupted by {caught[0]}" if caught else "the run ended early")
             if isinstance(error, KdsearchError | OSError):

@@ -32,7 +32,7 @@ from kdsearch.search.cli.running import (
     timed,
 )
 from kdsearch.search.config import SweepFile, changed_sweep, load_sweep, parse_sweep
-from kdsearch.search.trialdb.states import ENDED, Role, SweepState
+from kdsearch.search.trialdb.states import ENDED, Role
 
 ACCEPT = "--accept-changes"
 
@@ -70,8 +70,11 @@ def resume(
     out = options["out"] or own_folder(name, row.created)
     check_report_folder(out)
     display, screen = displays(as_json=options["as_json"], known=sum(counts.get(s, 0) for s in ENDED))
-    if not options["as_json"] and (row.state != SweepState.COMPLETE or trials is not None):
-        messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
+
+    def check(sweep: SweepFile) -> None:
+        check_person(sweep)
+        if not options["as_json"]:
+            messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
 
     def revise(stored: SweepFile, confirming: bool) -> SweepFile:  # noqa: FBT001 as `launching.Revise` has it
         return _revised(stored, trials, file, changes, accept=accept, confirming=confirming)
@@ -81,7 +84,7 @@ def resume(
     def run() -> None:
         nonlocal ran
         asks = trials is not None or file is not None or changes
-        ran = launching.resume(name, launch, display, asker(screen), check_person, revise if asks else None)
+        ran = launching.resume(name, launch, display, asker(screen), check, revise if asks else None)
 
     seconds = timed(run, lambda: go_on(launch, name))
     if not ran:

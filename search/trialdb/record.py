@@ -31,7 +31,7 @@ def read_record(database: TrialDatabase, name: str, *, metrics: Collection[str] 
     """
     with database.reading() as connection:
         sweep = reads.sweep(connection, name)
-        events = reads.events(connection, name, kinds=(DATA, DECISION, NOTE, SCHEDULER))
+        events = reads.events(connection, name, kinds=(CHANGE, DATA, DECISION, NOTE, SCHEDULER))
         return SweepRecord(
             name=sweep.name,
             kind=sweep.kind,
@@ -47,7 +47,7 @@ def read_record(database: TrialDatabase, name: str, *, metrics: Collection[str] 
             trials=frames.trials_frame(connection, name),
             draws=frames.draws_frame(connection, name),
             curves=frames.curves_frame(connection, name, metrics=metrics),
-            notes=tuple(str(event.data["text"]) for event in events if event.kind == NOTE),
+            notes=_notes(events),
             arrays=reads.arrays(connection, name),
             rungs=_rungs([event.data for event in events if event.kind == SCHEDULER]),
             content=next((str(event.data["content"]) for event in events if event.kind == DATA), ""),
@@ -64,6 +64,15 @@ def decision_event(decision: DecisionRecord) -> EventRow:
 def note_event(text: str, at: datetime) -> EventRow:
     """Return the event that keeps a note for the report's reader."""
     return EventRow(kind=NOTE, at=at, data={"text": text})
+
+
+def _notes(events: Sequence[reads.Event]) -> tuple[str, ...]:
+    """Return the notes that stand: a change of the sweep withdraws those that are no longer right."""
+    withdrawn = {
+        str(text) for event in events if event.kind == CHANGE for text in event.data.get("withdrawn", ())
+    }
+    told = [str(event.data["text"]) for event in events if event.kind == NOTE]
+    return tuple(text for text in told if text not in withdrawn)
 
 
 def _space(row: SpaceRow) -> SpaceRecord:

@@ -138,6 +138,7 @@ def test_a_change_is_kept_as_an_event_and_an_extension_as_a_note_too():
             {"key": "searcher.trials", "from": 10, "to": 12},
             {"key": "run.pack", "from": 16, "to": 3},
         ],
+        "withdrawn": [],
         "command": "kdsearch resume s",
     }
     assert note.data["text"] == "The search was asked for 10 trials at first, and extended to 12 later."

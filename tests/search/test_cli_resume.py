@@ -17,7 +17,7 @@ from kdsearch.search import launch as launching
 from kdsearch.search.cli import _run, resume, run
 from kdsearch.search.coordinator import Idle
 from kdsearch.search.runner import Interrupted, Slots
-from kdsearch.search.trialdb import TrialDatabase
+from kdsearch.search.trialdb import TrialDatabase, read_record
 from kdsearch.search.trialdb.leases import new_lease
 from kdsearch.trainables.constant import ConstantPack
 
@@ -38,6 +38,10 @@ SWEEP = {
     "trainable": {"kind": "constant", "epochs": 3, "curve": 20, "wobble": 10},
     "searcher": {"kind": "random", "trials": 6},
     "run": {"pack": 1},
+}
+NUMBERS = {
+    "kind": "parameters",
+    "parameters": {name: {"type": "float", "low": 0, "high": 1} for name in ("x", "y")},
 }
 URL = "sqlite:///kdsearch.db"
 
@@ -100,8 +104,15 @@ def events(kind, name="s"):
         {"scheduler": {"kind": "asha", "rungs": [1, 2]}},
         {"searcher": {"kind": "tpe", "trials": 6, "startup": 3, "generation": 4}},
         {"searcher": {"kind": "tpe", "trials": 6, "library": "hyperopt", "startup": 3, "generation": 4}},
+        {"searcher": {"kind": "qmc", "trials": 6}},
+        {"searcher": {"kind": "cmaes", "trials": 6, "generation": 4}, "space": NUMBERS},
+        {
+            "searcher": {"kind": "gradient", "trials": 6},
+            "space": NUMBERS,
+            "trainable": {**SWEEP["trainable"], "metaparameters": {"x": [0, 1], "y": [0, 1]}},
+        },
     ],
-    ids=["random", "asha", "tpe", "hyperopt"],
+    ids=["random", "asha", "tpe", "hyperopt", "qmc", "cmaes", "gradient"],
 )
 @pytest.mark.parametrize("before", [None, 4], ids=["finished", "interrupted"])
 def test_an_extended_sweep_equals_one_that_was_asked_for_as_many_from_the_start(
@@ -144,6 +155,17 @@ def test_extending_is_written_down_once_and_a_plain_resume_goes_on_with_it(worke
     ]
     assert _run(["resume", "s", "--trials", "9"]) == 2
     assert "was asked for 10 already" in told(capsys)
+
+
+def test_a_note_that_an_extension_makes_wrong_is_withdrawn(worker, capsys):
+    path = write(searcher={"kind": "tpe", "trials": 3, "startup": 4})
+    assert _run(["sweep", path, "--json"]) == 0
+    with TrialDatabase.open(URL, create=False, read_only=True) as database:
+        assert any("the best of random draws" in note for note in read_record(database, "s").notes)
+    assert _run(["resume", "s", "--trials", "6", "--json"]) == 0
+    with TrialDatabase.open(URL, create=False, read_only=True) as database:
+        notes = read_record(database, "s").notes
+    assert notes == ("The search was asked for 3 trials at first, and extended to 6 later.",)
 
 
 def test_a_sweep_that_is_being_confirmed_is_not_extended(worker, capsys):
