@@ -18,10 +18,18 @@ from pathlib import Path
 from kdsearch.search.baselines import Baseline
 from kdsearch.search.checkpoints import checkpoints_folder
 from kdsearch.search.config import SweepFile
+from kdsearch.search.history import ENDED, History, count_epochs, take_up
 from kdsearch.search.logbook import Logbook
 from kdsearch.search.packing import packed
 from kdsearch.search.paused import Paused
-from kdsearch.search.result_rows import array_rows, metric_rows
+from kdsearch.search.result_rows import (
+    array_rows,
+    checkpoint_rows,
+    metric_rows,
+    result_row,
+    start_row,
+    trial_row,
+)
 from kdsearch.search.schedulers.scheduler import Scheduler, error_that_counts, told
 from kdsearch.search.schedulers.verdicts import Verdict
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
@@ -30,14 +38,11 @@ from kdsearch.search.searchers.plans import objective_metric
 from kdsearch.search.teachers import Teachers
 from kdsearch.search.trial_states import Job, LiveTrial, PastTrial, Tally
 from kdsearch.search.trialdb import operations as op
-from kdsearch.search.trialdb.states import Role, TrialState
-from kdsearch.spaces import configuration_key
-from kdsearch.spaces.errors import KdsearchError
+from kdsearch.search.trialdb.states import TrialState
 from kdsearch.trainables.protocol import EpochReport, Member, MemberState
 from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.seeds import derive_seed
 
-_ENDED = frozenset({"complete", "diverged", "failed", "stopped"})
 _WAVES = 8  # trials asked for at a time: this many times what runs at once
 
 
@@ -73,15 +78,12 @@ class Coordinator:
         self._settings = sweep.trainable_settings()
         self._trials: dict[int, LiveTrial] = {}
         self._packs: deque[list[int]] = deque()
-        self._begun: deque[list[int]] = (
-            deque()
-        )  # packs of trials that had a worker and lost it: they go first
+        self._begun: deque[list[int]] = deque()  # trials that had a worker and lost it: they go first
         self._held: list[int] = []  # trials whose inputs are not ready
         self._running: dict[int, list[int]] = {}  # jobs handed out -> members that are still in them
         self._staged: dict[int, list[int]] = {}  # jobs handed out that have not begun
         self._jobs = 0
-        self._history = dict(history or {})
-        self._cut_off = {n for n, past in self._history.items() if past.attempts and past.state not in _ENDED}
+        self._history = History(sweep.name, history or {})
         self._logbook = Logbook(sweep.name, submit, clock)
         self._paused = Paused(
             scheduler,
@@ -118,10 +120,7 @@ class Coordinator:
         for number in numbers:
             self._trials[number].attempt += 1
         starts = tuple(
-            op.AttemptStart(
-                number=number, n=self._trials[number].attempt, host=self._host, device=self._device, at=now
-            )
-            for number in numbers
+            start_row(self._trials[number], now, host=self._host, device=self._device) for number in numbers
         )
         if starts:
             self._submit(op.StartAttempts(self.sweep.name, starts))
@@ -147,13 +146,8 @@ class Coordinator:
                 self._submit(op.RecordArrays(self.sweep.name, arrays))
         # before the checkpoints: a trial that goes on behind a rung must be known to have been judged there
         leaves = self.scheduler.leaves(self._trials, mine, self._logbook.judged) if self.scheduler else {}
-        checkpoints = tuple(
-            op.CheckpointRow(
-                number=r.number, n=self._trials[r.number].attempt, epoch=r.epoch, path=saved[r.number]
-            )
-            for r in mine
-            if saved and r.number in saved and not (r.number in leaves and leaves[r.number].stopped)
-        )
+        stopped = {number for number, verdict in leaves.items() if verdict.stopped}
+        checkpoints = checkpoint_rows([r for r in mine if r.number not in stopped], saved or {}, self._trials)
         for row in checkpoints:
             self._trials[row.number].checkpoint = Path(row.path)
         if checkpoints:
@@ -221,11 +215,11 @@ class Coordinator:
         )
         self._teachers.expect(baseline)
         self._trials[trial.number] = trial
-        row = self._row(trial, orbit_size=1, probability=None)
+        row = trial_row(trial, self._clock())
         self._submit(op.AddTrials(self.sweep.name, (row,)))
         past = self._history.get(trial.number)
         if past is not None:
-            self._take_up(trial, past)
+            take_up(trial, past)
         known = baseline.known()
         if (
             known is not None
@@ -251,7 +245,7 @@ class Coordinator:
         On a resume all that had begun is asked for again before anything runs.
         """
         while True:
-            if self._cut_off <= self._trials.keys():
+            if self._history.cut_off <= self._trials.keys():
                 pack = self._begun.popleft() if self._begun else self._paused.promoted()
                 if pack or self._packs:
                     return pack or self._packs.popleft()
@@ -264,7 +258,7 @@ class Coordinator:
         requests = self.searcher.ask(wanted)
         added = [self._add(request) for request in requests]
         rows = [
-            self._row(trial, request.orbit_size, request.probability)
+            trial_row(trial, self._clock(), request.orbit_size, request.probability)
             for trial, request in zip(added, requests, strict=True)
         ]
         if rows:
@@ -296,59 +290,22 @@ class Coordinator:
         self._trials[trial.number] = trial
         return trial
 
-    def _row(self, trial: LiveTrial, orbit_size: int, probability: float | None) -> op.TrialRow:
-        return op.TrialRow(
-            number=trial.number,
-            configuration=trial.configuration,
-            configuration_hash=configuration_key(trial.configuration),
-            seed=trial.seed,
-            created=self._clock(),
-            role=Role.SEARCH if trial.search else Role.PRETRAIN,
-            orbit_size=orbit_size,
-            sampling_design=trial.design,
-            inclusion_probability=probability,
-            plan=trial.plan,
-        )
-
     def _answered(self, trial: LiveTrial) -> bool:
         """Take the trial's outcome from the database, on a resume, if it is there."""
-        past = self._history.get(trial.number)
+        past = self._history.same(trial)
         if past is None:
             return False
-        differs = "configuration" if past.key != configuration_key(trial.configuration) else "plan"
-        if differs == "configuration" or dict(past.plan) != dict(trial.plan):
-            raise KdsearchError(
-                f"trial {trial.number} of sweep {self.sweep.name} has another {differs} in the database",
-                "The sweep file, the data or the program changed since the sweep began. Start a new sweep.",
-            )
-        if past.state not in _ENDED:
-            self._take_up(trial, past)
-            if self._paused.holds(trial.number):
-                self._pause_again(trial, past)
-                return True
+        if past.state in ENDED:
+            self._count(trial, past.state, past.error)
+            count_epochs(trial, past)
+            self._tell(trial, past.state, past.error)
+            return True
+        take_up(trial, past)
+        if not self._paused.holds(trial.number):
             return False
-        self._count(trial, past.state, past.error)
-        if past.state == "stopped":
-            for epoch in past.epochs:
-                trial.count(epoch.epoch, epoch.error, epoch.seconds)
-        self._tell(trial, past.state, past.error)
-        return True
-
-    def _take_up(self, trial: LiveTrial, past: PastTrial) -> None:
-        """Let a trial that was cut off go on behind the newest checkpoint that the database knows."""
-        trial.attempt = past.attempts
-        if past.checkpoint is None or not past.checkpoint.exists():
-            return
-        trial.checkpoint = past.checkpoint
-        for epoch in past.epochs:
-            if epoch.epoch <= past.checkpoint_epoch:
-                trial.count(epoch.epoch, epoch.error, epoch.seconds)
-
-    def _pause_again(self, trial: LiveTrial, past: PastTrial) -> None:
-        """Let a trial wait at its rung as it did before; it has all its epochs, whatever it has a checkpoint of."""
-        for epoch in past.epochs:
-            trial.count(epoch.epoch, epoch.error, epoch.seconds)
+        count_epochs(trial, past)  # all of them, whatever it has a checkpoint of
         self._wait(trial, "paused: waits to be promoted")
+        return True
 
     def _wait(self, trial: LiveTrial, reason: str) -> None:
         self._paused.add(trial)
@@ -429,19 +386,7 @@ class Coordinator:
         self._finish(trial, str(report.state), report.message)
 
     def _finish(self, trial: LiveTrial, state: str, message: str) -> None:
-        result = op.ResultRow(
-            number=trial.number,
-            attempt=trial.attempt,
-            state=TrialState(state),
-            at=self._clock(),
-            error=error_that_counts(state, trial.last_error),
-            best_error=trial.best_error,
-            best_epoch=trial.best_epoch,
-            last_epoch=trial.last_epoch,
-            seconds=trial.seconds,
-            device_seconds=trial.seconds if self._device != "cpu" else None,
-            message=message,
-        )
+        result = result_row(trial, state, message, at=self._clock(), on_device=self._device != "cpu")
         self._submit(op.FinishTrials(self.sweep.name, (result,)))
         if trial.search:
             self._count(trial, state, trial.last_error)
