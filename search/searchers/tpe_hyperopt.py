@@ -40,15 +40,12 @@ class HyperoptTpe:
 
     def __init__(self, axes: Sequence[Axis], *, seed: int, startup: int | None) -> None:
         self._axes, self._seed, self._startup = axes, seed, startup or STARTUP
-        self._names = [axis.name for axis in free(axes)]
         self._trials = _Documents()
         self._domain = Domain(_never_called, _expression(axes), pass_expr_memo_ctrl=False)
         self._proposed = self._kept = 0
 
     def propose(self) -> dict[str, Value]:
         """What Hyperopt suggests next; proposals without an outcome count as bad ones, as Hyperopt has it."""
-        if not self._domain.params:
-            return walk(self._axes, lambda axis: axis.place_of(axis.value_of(0)))
         seed = derive_seed(self._seed, "ask", self._proposed) % 2**32
         self._proposed += 1
         [found] = tpe.suggest(
@@ -70,8 +67,8 @@ class HyperoptTpe:
             "tid": number,
             "cmd": self._domain.cmd,
             "workdir": None,
-            "idxs": {name: [number] if name in found else [] for name in self._names},
-            "vals": {name: [found[name]] if name in found else [] for name in self._names},
+            "idxs": {name: [number] if name in found else [] for name in self._domain.params},
+            "vals": {name: [found[name]] if name in found else [] for name in self._domain.params},
         }
         documents = self._trials.new_trial_docs([number], [None], [self._domain.new_result()], [misc])
         self._trials.insert_trial_docs(documents)
@@ -88,7 +85,9 @@ def _expression(axes: Sequence[Axis]) -> dict[str, Any]:
     """A space as Hyperopt knows it; finite parameters by place."""
     by_name = {axis.name: axis for axis in axes}
     nodes = {axis.name: _node(axis) for axis in free(axes)}
-    return {axis.name: _branches(axis, nodes[axis.name], by_name, nodes) for axis in free(axes)}
+    branches = {axis.name: _branches(axis, nodes[axis.name], by_name, nodes) for axis in free(axes)}
+    found = {name: branch for name, branch in branches.items() if branch is not None}
+    return found or {"": hp.uniform("", 0, 1)}  # Hyperopt needs a parameter; nothing reads this one
 
 
 def _branches(axis: Axis, inner: Any, by_name: Mapping[str, Axis], nodes: Mapping[str, Any]) -> Any:
