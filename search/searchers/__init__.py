@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdsearch.search.searcher_settings import ProposingSettings
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
 from kdsearch.search.searchers.confirmation import Confirmation
 from kdsearch.search.searchers.kinds import SearcherKind, Task
 from kdsearch.search.searchers.policies import Chooser, interactive
+from kdsearch.search.searchers.proposing import ProposalSearch, Proposer
 
 if TYPE_CHECKING:  # sweep files are checked with the help of searchers
     from kdsearch.search.config import SweepFile
@@ -15,6 +17,9 @@ if TYPE_CHECKING:  # sweep files are checked with the help of searchers
 __all__ = [
     "Chooser",
     "Outcome",
+    "ProposalSearch",
+    "Proposer",
+    "ProposingSettings",
     "Request",
     "Searcher",
     "SearcherKind",

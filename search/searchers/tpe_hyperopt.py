@@ -51,9 +51,8 @@ class HyperoptTpe:
         [found] = tpe.suggest(
             [len(self._trials)], self._domain, self._trials, seed, n_startup_jobs=self._startup, verbose=False
         )
-        self._trials.insert_trial_docs(
-            [found]
-        )  # pending until something is kept, so that it is not proposed again
+        # pending until something is kept, so that it is not proposed over and over
+        self._trials.insert_trial_docs([found])
         values = {name: float(drawn[0]) for name, drawn in found["misc"]["vals"].items() if len(drawn)}
         return walk(self._axes, lambda axis: values[axis.name])
 

@@ -133,6 +133,20 @@ CASES = [
         subject={"own_values": True, "draws": False},
     ),
     Case(
+        "retrain",
+        {
+            "kind": "retrain",
+            "seeds": 3,
+            "subject": "low",
+            "versions": {
+                "low": {"configuration": {"x": 0.0, "t": 0.1}},
+                "beyond": {"configuration": {"x": 7.0, "t": 1.0}},
+            },
+        },
+        ("numbers",),
+        subject={"own_values": True, "draws": False},
+    ),
+    Case(
         "refinement",
         {"kind": "refinement", "draws": 6, "limit": 30, "repeats": 1, "min_draws": 2},
         ("graphs", "few graphs", "conditional"),
