@@ -26,6 +26,7 @@ _SPEC.loader.exec_module(suite)
 
 
 def block(language):
+    """The page's block of a language; its sweep file is yml, as the tests of all yaml files do not know the package."""
     [text] = re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
     return text
 
@@ -103,7 +104,7 @@ def run(site, *arguments, folder):
 
 
 def test_a_sweep_file_can_name_it_where_it_is_installed(site, tmp_path):
-    (tmp_path / "climbing.yaml").write_text(block("yaml"), encoding="utf-8")
+    (tmp_path / "climbing.yaml").write_text(block("yml"), encoding="utf-8")
     found = run(site, "space", "climbing.yaml", folder=tmp_path)
     assert found.returncode == 0, found.stderr
     refused = run(tmp_path, "space", "climbing.yaml", folder=tmp_path)
@@ -112,7 +113,7 @@ def test_a_sweep_file_can_name_it_where_it_is_installed(site, tmp_path):
 
 
 def test_a_package_that_does_not_load_is_named(site, tmp_path):
-    (tmp_path / "climbing.yaml").write_text(block("yaml"), encoding="utf-8")
+    (tmp_path / "climbing.yaml").write_text(block("yml"), encoding="utf-8")
     broken = tmp_path / "site"
     info = broken / "climb-1.0.dist-info"
     info.mkdir(parents=True)
@@ -127,7 +128,7 @@ def test_a_package_that_does_not_load_is_named(site, tmp_path):
 
 @pytest.mark.ray
 def test_its_sweep_runs(site, tmp_path):
-    (tmp_path / "climbing.yaml").write_text(block("yaml"), encoding="utf-8")
+    (tmp_path / "climbing.yaml").write_text(block("yml"), encoding="utf-8")
     found = run(site, "sweep", "climbing.yaml", "--json", folder=tmp_path)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["trials"] == {"complete": 40}
