@@ -64,6 +64,11 @@ CASES = {
     "random": {"space": PARAMETERS, "searcher": {"kind": "random", "trials": 16}},
     "tpe": {"space": PARAMETERS, "searcher": {"kind": "tpe", "trials": 14, "startup": 4, "generation": 3}},
     "asha": {"space": PARAMETERS, "searcher": {"kind": "random", "trials": 20}, "scheduler": ASHA},
+    "asha that promotes": {
+        "space": PARAMETERS,
+        "searcher": {"kind": "random", "trials": 16},
+        "scheduler": {**ASHA, "mode": "promote"},
+    },
     "refinement": {
         "space": GRAPHS,
         "searcher": {"kind": "refinement", "draws": 20, "limit": 4, "repeats": 1, "min_draws": 2},
@@ -238,10 +243,11 @@ def test_a_sweep_whose_drivers_are_killed_equals_one_that_nobody_killed(tmp_path
     assert {table: rows for table, rows in found.items() if rows != expected[table]} == {}
     assert STANDING.broken(sweep.database, epochs=6) == []
     check_left_over(sweep)
+    check_left_over(whole)
     assert kills >= KILLS - 1
 
 
-@pytest.mark.parametrize("case", ["asha", "tpe", "refinement"])
+@pytest.mark.parametrize("case", ["asha", "asha that promotes", "tpe", "refinement"])
 def test_with_several_packs_at_a_time_nothing_is_lost_and_nothing_is_there_twice(tmp_path, case):
     data = sweep_of(case, pack=2, max_concurrent=2)
     total = 6 * 16

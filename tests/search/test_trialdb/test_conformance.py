@@ -190,6 +190,42 @@ def test_what_a_driver_writes_after_losing_its_lease_is_refused(database, clock,
     assert dump(database) == before
 
 
+def test_a_sweep_begins_with_its_events_or_not_at_all(database, new_sweep, clock):
+    data = EventRow(kind="data", at=clock(), data={"content": "of a file"})
+    new_sweep(database, "t", events=[data])
+    assert [(event.n, event.kind, event.data) for event in database.events("t")] == [
+        (0, "data", {"content": "of a file"})
+    ]
+    with pytest.raises(SweepNameTakenError):
+        new_sweep(database, "t", events=[EventRow(kind="data", at=clock(), data={})])
+    assert len(database.events("t")) == 1
+
+
+def test_a_sweep_is_changed_in_one_step_with_the_events_that_say_so(database, clock):
+    database.update_sweep_state("s", SweepState.COMPLETE)
+    lease = database.claim("s")
+    change = EventRow(kind="change", at=clock(), data={"changed": []})
+    database.change_sweep(
+        "s", settings={"title": "new"}, state=SweepState.RUNNING, events=[change], lease=lease
+    )
+    sweep = database.sweep("s")
+    assert (sweep.settings, sweep.state, sweep.ended) == ({"title": "new"}, "running", None)
+    assert [event.kind for event in database.events("s")] == ["change"]
+    database.release(lease)
+    with pytest.raises(LeaseLostError):
+        database.change_sweep("s", settings={}, state=SweepState.FAILED, events=[change], lease=lease)
+    assert database.sweep("s").settings == {"title": "new"}
+    assert database.sweep("s").state == "running"
+
+
+def test_notes_that_a_change_withdraws_are_no_longer_told(database):
+    for text in ("right", "wrong"):
+        database.add_event("s", "note", {"text": text})
+    assert read_record(database, "s").notes == ("right", "wrong")
+    database.add_event("s", "change", {"changed": [], "withdrawn": ["wrong"]})
+    assert read_record(database, "s").notes == ("right",)
+
+
 def test_a_released_sweep_can_be_claimed_at_once(database):
     database.release(database.claim("s"))
     assert database.sweep("s").driver_host is None
