@@ -17,13 +17,13 @@ from kdsearch.spaces.errors import UsageError
 )
 @debug_option
 def schema(out: Path | None) -> None:
-    r"""Print the JSON Schema of sweep files, by which an editor completes and checks them.
+    """Print the JSON Schema of sweep files, by which an editor completes and checks them.
 
     The first line of a sweep file, for editors with the YAML language server:
 
     \b
     # yaml-language-server: $schema=sweep.schema.json
-    """
+    """  # noqa: D301 click keeps lines behind it
     text = schema_text()
     if out is None:
         click.echo(text, nl=False)
