@@ -16,6 +16,7 @@ from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.trialdb.operations import EventRow
 from kdsearch.search.trialdb.record import CHANGE, note_event
 from kdsearch.spaces.errors import UsageError
+from kdsearch.trainables.declared import resolved_settings
 
 TRIALS = "searcher.trials"
 _FREE = ("run", "title")  # sections and keys that no result depends on
@@ -54,7 +55,7 @@ def differences(stored: SweepFile, wanted: SweepFile, *, confirming: bool = Fals
 
     confirming: trials that confirm the search's best configuration have begun.
     """
-    ours, theirs = _flat(stored.resolved()), _flat(wanted.resolved())
+    ours, theirs = _flat(_whole(stored)), _flat(_whole(wanted))
     same_space = stored.design_space().hash == wanted.design_space().hash
     found = []
     for key in dict.fromkeys([*ours, *theirs]):
@@ -65,6 +66,13 @@ def differences(stored: SweepFile, wanted: SweepFile, *, confirming: bool = Fals
         refused = _refusal(key, before, after, confirming=confirming)
         found.append(Difference(key=key, stored=before, wanted=after, refused=refused))
     return tuple(found)
+
+
+def _whole(sweep: SweepFile) -> dict[str, Any]:
+    """The settings with the trainable's defaults too: a key that says what is so anyway makes no difference."""
+    kind = sweep.trainable.kind
+    trainable = resolved_settings(kind, sweep.trainable.settings())
+    return {**sweep.resolved(), "trainable": {"kind": kind, **trainable}}
 
 
 def extended(sweep: SweepFile, trials: int) -> SweepFile:

@@ -43,7 +43,7 @@ from kdsearch.trainables.protocol import EpochReport, Member, MemberState
 from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.seeds import derive_seed
 
-_WAVES = 8  # trials asked for at a time: this many times what runs at once
+WAVES = 8  # trials asked for at a time: this many times what runs at once
 
 
 class Idle(Enum):
@@ -254,7 +254,7 @@ class Coordinator:
 
     def _refill(self) -> bool:
         """Make packs of what the searcher wants now and of held trials; False if nothing came of it."""
-        wanted = self.sweep.run.pack * self._concurrency * _WAVES
+        wanted = self.sweep.run.pack * self._concurrency * WAVES
         requests = self.searcher.ask(wanted)
         added = [self._add(request) for request in requests]
         rows = [

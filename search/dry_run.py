@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsearch.search.config import RandomSettings, RefinementSettings, SweepFile
+from kdsearch.search.coordinator import WAVES
 from kdsearch.search.launch import Launch, ray_options, stored_names
 from kdsearch.search.lines import line_of
 from kdsearch.search.packing import packed
@@ -26,7 +27,6 @@ from kdsearch.trainables.declared import resolved_settings
 from kdsearch.trainables.registry import trainable_kind
 
 FIRST = 5  # configurations that are shown
-_WAVES = 8  # as the coordinator asks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def dry_run(sweep: SweepFile, launch: Launch, *, name: str | None) -> DryRun:
     slots = _slots(sweep, launch, problems)
     before = _pretrainings(sweep)
     searcher = make_searcher(sweep, first_number=before)
-    wanted = sweep.run.pack * (slots.concurrency if slots else 1) * _WAVES
+    wanted = sweep.run.pack * (slots.concurrency if slots else 1) * WAVES
     requests = searcher.ask(max(wanted, FIRST))
     space = sweep.design_space()
     return DryRun(

@@ -52,7 +52,7 @@ def test_nothing_differs_from_itself_whatever_its_name():
         ("searcher.confirm=2", {"searcher.confirm": (0, 2, True)}),
         ("seed=1", {"seed": (0, 1, True)}),
         ("trainable.epochs=5", {"trainable.epochs": (4, 5, True)}),
-        ("trainable.noise=1", {"trainable.noise": (None, 1, True)}),
+        ("trainable.noise=1", {"trainable.noise": (10.0, 1, True)}),
         ("scheduler.rungs=[1]", {"scheduler.rungs": ([1, 2], [1], True)}),
         ("statistics.alpha=0.1", {"statistics.alpha": (0.05, 0.1, True)}),
         ("space.parameters.x.high=2", {"space.parameters.x.high": (1, 2, True)}),
@@ -80,6 +80,20 @@ def test_a_space_that_is_written_otherwise_is_the_same():
     one = parse_sweep({**SWEEP, "space": {**SWEEP["space"], "groups": []}}, "a test")
     two = parse_sweep({**SWEEP, "space": {**SWEEP["space"], "groups": [], "restrictions": []}}, "a test")
     assert differences(one, two) == ()
+
+
+def test_what_is_so_anyway_makes_no_difference():
+    space = {"kind": "ktg", "target": "resnet8w4", "auxiliary": {"count": 0}, "gates": ["through"]}
+    short = {"kind": "ktg", "data": "digits"}
+    long = {"kind": "ktg", "data": {"name": "digits", "augment": True}, "epochs": 100, "schedule": "cosine"}
+    one, two, other = (
+        parse_sweep({**SWEEP, "space": space, "trainable": each}, "a test")
+        for each in (short, long, {**long, "momentum": 0.5})
+    )
+    assert differences(one, two) == differences(two, one) == ()
+    assert [(each.key, each.stored, each.wanted) for each in differences(one, other)] == [
+        ("trainable.momentum", 0.9, 0.5)
+    ]
 
 
 def test_more_trials_are_refused_once_the_best_configuration_is_being_confirmed():
