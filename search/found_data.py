@@ -8,14 +8,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kdsearch.search.config import SweepFile
+from kdsearch.search.config import RetrainSettings, SweepFile
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb.operations import EventRow
 from kdsearch.search.trialdb.record import DATA, NOTE, note_event
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.data.findings import DataError
+from kdsearch.trainables.data.loading import load_images
+from kdsearch.trainables.data.registry import FOLDER_PREFIX, data_set_names
 from kdsearch.trainables.data.roots import DATA_ROOT_VARIABLE, resolve_data_root
+from kdsearch.trainables.data.splits import make_split
 from kdsearch.trainables.registry import trainable_kind
+from kdsearch.trainables.training_settings import read_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,23 @@ def check_data(sweep: SweepFile, data_root: Path | None) -> FoundData:
                 error.message = f"{label}: {error.message}"
             raise
         contents.append(kind.content(settings, data_root))
+        if isinstance(sweep.searcher, RetrainSettings):
+            notes += _trained_share(settings, data_root, on_all=sweep.searcher.train_on == "all")
     own = list(dict.fromkeys(notes))
     return FoundData(content=" ".join(contents), root=_absolute(data_root), notes=own)
+
+
+def _trained_share(settings: Mapping[str, Any], data_root: Path | None, *, on_all: bool) -> list[str]:
+    """Say how many of a data set's training images a retraining trains on, if these are not all."""
+    data = settings.get("data")
+    name = data.get("name") if isinstance(data, Mapping) else data
+    if not isinstance(name, str) or not (name in data_set_names() or name.startswith(FOLDER_PREFIX)):
+        return []  # records, or objects that are drawn
+    images = load_images(name, data_root)
+    split = make_split(images, read_data(data))
+    trained = len(split.train_labels) + (len(split.eval_labels) if on_all else 0)
+    whole = len(images.train_labels)
+    return [f"Trained on {trained:,} of the {whole:,} training images of {name}."] if trained < whole else []
 
 
 def events_of(found: FoundData, now: datetime) -> list[EventRow]:
