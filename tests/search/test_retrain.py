@@ -25,7 +25,7 @@ from kdsearch.search.searchers import make_searcher
 from kdsearch.search.searchers.base import Outcome
 from kdsearch.search.trialdb import TrialDatabase, read_record
 from kdsearch.search.trialdb import operations as op
-from kdsearch.spaces import Graph
+from kdsearch.spaces import Graph, parse_yaml
 from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.seeds import derive_seed
 
@@ -489,6 +489,22 @@ def test_a_retraining_can_be_written_by_hand():
     graph = {**GRAPHS, "searcher": file["searcher"]}
     with pytest.raises(UsageError, match=r"searcher\.versions\.low"):
         parse_sweep(graph, "test")
+
+
+def test_the_sweep_file_of_the_documentation_is_one():
+    text = (Path(__file__).parents[2] / "docs" / "retrain.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    room = {**ROOM, "auxiliary": {"count": 1, "models": ["resnet8w8"]}}
+    sweep = sweep_of({**GRAPHS, "space": room}, **parse_yaml(example, "docs"))
+    assert len(make_searcher(sweep, first_number=0).ask(100)) == 8 * 3 * 2
+
+
+def test_how_many_training_images_train_is_said_where_they_are_not_all(graphs):
+    notes = check_data(planned(graphs), None).notes
+    assert notes == ["Trained on 70 of the 1,440 training images of digits."]
+    notes = check_data(planned(graphs, train_on="training"), None).notes
+    assert notes == ["Trained on 40 of the 1,440 training images of digits."]
+    assert check_data(planned(graphs, data=("{name: digits}",)), None).notes == []
 
 
 def test_a_search_asks_for_no_trial_that_sees_the_test_part():
