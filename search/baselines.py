@@ -113,6 +113,12 @@ def baselines_for(sweep: SweepFile, folder: Path, data_root: Path | None) -> lis
     return found
 
 
+def pretrainings(sweep: SweepFile) -> int:
+    """How many trainings come before a sweep's trials; no data is looked at."""
+    kind = trainable_kind(sweep.trainable.kind)
+    return sum(len(_wanted(sweep, kind, settings)) for settings in sweep.settings_by_data().values())
+
+
 def _wanted(sweep: SweepFile, kind: TrainableKind, settings: Mapping[str, Any]) -> list[Pretraining]:
     """All that the trainable asks for; of a retraining, what some version learns from."""
     before = list(kind.pretraining(settings, sweep.models()))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdsearch.search.baselines import pretrainings
 from kdsearch.search.config import RandomSettings, RefinementSettings, SweepFile
 from kdsearch.search.coordinator import WAVES
 from kdsearch.search.launch import Launch, ray_options, stored_names
@@ -54,7 +55,7 @@ def dry_run(sweep: SweepFile, launch: Launch, *, name: str | None) -> DryRun:
     """
     problems: list[Problem] = []
     slots = _slots(sweep, launch, problems)
-    before = _pretrainings(sweep)
+    before = pretrainings(sweep)
     searcher = make_searcher(sweep, first_number=before)
     wanted = sweep.run.pack * (slots.concurrency if slots else 1) * WAVES
     requests = searcher.ask(max(wanted, FIRST))
@@ -90,11 +91,6 @@ def _slots(sweep: SweepFile, launch: Launch, problems: list[Problem]) -> Slots |
     except KdsearchError as error:
         problems.append(Problem(what="resources", error=error))
         return None
-
-
-def _pretrainings(sweep: SweepFile) -> int:
-    kind = trainable_kind(sweep.trainable.kind)
-    return len(kind.pretraining(sweep.trainable_settings(), sweep.models()))
 
 
 def _name(sweep: SweepFile, launch: Launch, name: str | None, problems: list[Problem]) -> str:
@@ -189,10 +185,11 @@ def _packs(sweep: SweepFile, slots: Slots, requests: Sequence[Request]) -> list[
 
 
 def _data(sweep: SweepFile, launch: Launch, problems: list[Problem]) -> dict[str, Any]:
-    kind = trainable_kind(sweep.trainable.kind)
-    try:
-        notes = kind.find_data(sweep.trainable_settings(), launch.data_root)
-    except KdsearchError as error:
-        problems.append(Problem(what="data", error=error))
-        return {"found": False, "notes": []}
-    return {"found": True, "notes": list(notes)}
+    kind, notes, found = trainable_kind(sweep.trainable.kind), list[str](), True
+    for settings in sweep.settings_by_data().values():
+        try:
+            notes += kind.find_data(settings, launch.data_root)
+        except KdsearchError as error:
+            problems.append(Problem(what="data", error=error))
+            found = False
+    return {"found": found, "notes": list(dict.fromkeys(notes)) if found else []}

@@ -42,6 +42,7 @@ from kdsearch.search.retrain import Wish, retraining_of
     help="all: training and validation images together; default: all, where the trainable can.",
 )
 @set_option
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing, run nothing.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), help="Seed; default: the sweep's.")
 @click.option(
     "--name", help="Name of the retraining in the database; default: NAME-retrain, numbered if taken."

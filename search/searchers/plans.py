@@ -3,7 +3,7 @@
 method, run, final: whose trial it is in a comparison; `final` ones stand for the method's run in its tables.
 optimised: metaparameters are chosen by looking at the validation part.
 train_on: "training", or "all": the validation images are trained on too.
-evaluate: the test part is measured: after every epoch, or once, after the last (bbm).
+evaluate: the test part is measured: after every epoch (kd), or once, after the last (ktg, bbm).
 objective: the target's metric that is the trial's error, val_error or test_error.
 optimiser: `OptimiserSettings` as plain data, for metaparameters that follow their gradient.
 data: which of the data sets of a retraining it is; without it the trainable's own.

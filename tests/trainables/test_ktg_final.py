@@ -123,16 +123,37 @@ def test_a_trial_on_all_images_equals_a_plain_loop_on_the_same_images():
             loss, error = plain.evaluate(network, test)
             mean = float(np.mean([float(step[node - 1]) for step in losses]))
             assert reported[f"{node}/train_loss"] == pytest.approx(mean, rel=1e-8)
-            assert reported[f"{node}/test_loss"] == pytest.approx(loss, rel=1e-8)
-            assert reported[f"{node}/test_error"] == pytest.approx(error, abs=1e-9)
+            if epoch == 2:  # the test part is measured once, after the last epoch
+                assert reported[f"{node}/test_loss"] == pytest.approx(loss, rel=1e-8)
+                assert reported[f"{node}/test_error"] == pytest.approx(error, abs=1e-9)
+            else:
+                assert f"{node}/test_loss" not in reported
 
 
 def test_validation_images_are_measured_unless_they_train():
-    (first, *_) = curve(pack_of(member(plan=ON_TRAINING)))
+    (*before, last) = curve(pack_of(member(plan=ON_TRAINING)))
     names = ("train_loss", "val_loss", "val_error", "test_loss", "test_error")
-    assert list(first) == [f"{node}/{name}" for node in (1, 2) for name in names]
-    (first, *_) = curve(pack_of(member(plan=ON_ALL)))
-    assert not [name for name in first if "val_" in name]
+    assert list(last) == [f"{node}/{name}" for node in (1, 2) for name in names]
+    assert all(list(one) == [f"{node}/{name}" for node in (1, 2) for name in names[:3]] for one in before)
+    (*before, last) = curve(pack_of(member(plan=ON_ALL)))
+    assert list(last) == [f"{node}/{name}" for node in (1, 2) for name in ("train_loss", *names[3:])]
+    assert all(list(one) == ["1/train_loss", "2/train_loss"] for one in before)
+
+
+def test_members_that_end_at_other_epochs_are_measured_at_their_own_ends(tmp_path):
+    whole = curve(pack_of(member(plan=ON_ALL)))
+    ahead = pack_of(member(plan=ON_ALL))
+    ahead.run_epoch()
+    ahead.save(3, tmp_path / "3.pt")
+    resumed = member(plan=ON_ALL, checkpoint=tmp_path / "3.pt")
+    pack = pack_of(resumed, member(4, plan=ON_ALL))
+    told = {3: [], 4: []}
+    while pack.active:
+        for report in pack.run_epoch():
+            told[report.number].append(report.metrics)
+    assert ["1/test_error" in one for one in told[3]] == [False, True]
+    assert ["1/test_error" in one for one in told[4]] == [False, False, True]
+    assert told[3][-1]["1/test_loss"] == pytest.approx(whole[-1]["1/test_loss"], rel=1e-9)
 
 
 def test_a_trial_of_a_search_never_looks_at_the_test_part():
@@ -211,7 +232,7 @@ def test_frozen_teachers_are_measured_on_the_test_part_too(tmp_path):
     text = "1=resnet8w4 2=resnet8w4; label->1=through 2->1=linear"
     taught = member(plan=ON_ALL, text=text, inputs={"teacher:resnet8w4": tmp_path / "teacher.pt"})
     found = curve(pack_of(taught))
-    assert {row["2/test_error"] for row in found} == {errors[-1]["1/test_error"]}
+    assert found[-1]["2/test_error"] == errors[-1]["1/test_error"]
     assert {row["2/train_loss"] for row in found} == {0.0}
 
 

@@ -24,7 +24,7 @@ from kdsearch.spaces.graph import TARGET
 from kdsearch.trainables.data.batches import plain_batches
 from kdsearch.trainables.ktg.learning import Differentiation, GateWeights, Lesson
 from kdsearch.trainables.ktg.losses import correct_gates, gate_weights, graph_losses
-from kdsearch.trainables.ktg.pack_data import Measured, PackData, arithmetic_dtype
+from kdsearch.trainables.ktg.pack_data import TEST, Measured, PackData, arithmetic_dtype
 from kdsearch.trainables.ktg.running import Running
 from kdsearch.trainables.ktg.settings import KtgSettings, Precision
 from kdsearch.trainables.ktg.trial import Trial
@@ -40,8 +40,9 @@ class KtgPack:
 
     A report's metrics are, for every node, `<node>/train_loss` (sum over the node's gated edges, mean over the epoch's
     iterations; 0 for a frozen node), `<node>/val_loss` (cross-entropy with the labels) and `<node>/val_error` (per
-    cent), both in eval mode on the validation images after the epoch, unless these train too; and `<node>/test_loss`
-    and `<node>/test_error` on the test part where the plan says evaluate. The plan is the members' common one.
+    cent), both in eval mode on the validation images after the epoch, unless these train too; and after the last epoch
+    `<node>/test_loss` and `<node>/test_error` on the test part, where the plan says evaluate. The plan is the members'
+    common one.
     `seconds` is the trial's equal share of the time
     that the pack's epoch took, evaluation included, so that the sum over trials is the machine's time; `images_per_s`
     is the training images that the trial saw, divided by it.
@@ -84,8 +85,9 @@ class KtgPack:
         started = self._clock()
         losses = self._train()
         training = self._training_seconds(started)
-        scores = self._evaluate()
-        table = torch.cat([losses[None], scores]).cpu().tolist()  # the only place that waits for the device
+        parts = self._measured()
+        scores = [self._evaluate(part) for part in parts]
+        table = torch.cat([losses[None], *scores]).cpu().tolist()  # the only place that waits for the device
         weights = self._weights.metrics()
         seconds = (self._clock() - started) / len(self._trials)
         reports = []
@@ -93,7 +95,7 @@ class KtgPack:
             trial.epoch += 1
             costs = self._costs(trial, training) if trial.optimiser else {}
             values = [values[index] for values in table]
-            reports.append(self._report(trial, values, seconds, weights[index] | costs))
+            reports.append(self._report(trial, parts, values, seconds, weights[index] | costs))
         self._keep_outputs(reports)
         self._remove(
             frozenset(report.number for report in reports if report.state is not MemberState.RUNNING)
@@ -202,16 +204,15 @@ class KtgPack:
             return running.stack.network(training=True).logits(slot_images(images, running.owners))
 
     @torch.no_grad()
-    def _evaluate(self) -> Tensor:
-        """Return cross-entropy and number of wrong answers of every node on each part P: [2 P, K, M]."""
+    def _evaluate(self, part: str) -> Tensor:
+        """Return cross-entropy and number of wrong answers of every node on a part: [2, K, M]."""
         found = []
         for running in self._stacks:
-            scores = running.scores
+            scores = running.scores.get(part)
             if scores is None:
-                parts = self._data.evaluated.values()
-                scores = torch.cat([self._score(running.stack, part) for part in parts])
+                scores = self._score(running.stack, self._data.evaluated[part])
             if not running.stack.trained:
-                running.scores = scores
+                running.scores[part] = scores
             found.append(scores)
         by_node = torch.cat(found, 1).index_select(1, self._order)
         return torch.unflatten(by_node, 1, (len(self._trials), -1))
@@ -232,19 +233,31 @@ class KtgPack:
         sums[0] /= len(labels)
         return sums
 
+    def _measured(self) -> list[str]:
+        """Return the parts that are measured after this epoch: the test part where it is some trial's last."""
+        last = any(trial.epoch + 1 >= self._settings.epochs for trial in self._trials)
+        return [part for part in self._data.evaluated if part != TEST or last]
+
     def _report(
-        self, trial: Trial, table: Sequence[Sequence[float]], seconds: float, more: Mapping[str, float]
+        self,
+        trial: Trial,
+        parts: Sequence[str],
+        table: Sequence[Sequence[float]],
+        seconds: float,
+        more: Mapping[str, float],
     ) -> EpochReport:
+        """Make the report of a trial that has the epoch behind it; table: rows of loss and scores."""
         metrics: dict[str, float] = {}
-        parts = self._data.evaluated
-        names = ["train_loss", *(f"{part}_{what}" for part in parts for what in ("loss", "error"))]
         for node in trial.graph.nodes:
-            values = (row[node - 1] for row in table)
-            metrics.update(zip((f"{node}/{name}" for name in names), values, strict=True))
-            for part, measured in parts.items():
+            loss, *scores = (row[node - 1] for row in table)
+            metrics[f"{node}/train_loss"] = loss
+            for place, part in enumerate(parts):
+                if part == TEST and trial.epoch < self._settings.epochs:
+                    continue  # another trial's last epoch
                 # Whole numbers until here, exact in any float: equal counts give equal errors.
-                wrong = metrics[f"{node}/{part}_error"]
-                metrics[f"{node}/{part}_error"] = 100.0 * wrong / len(measured.labels)
+                mean, wrong = scores[2 * place : 2 * place + 2]
+                metrics[f"{node}/{part}_loss"] = mean
+                metrics[f"{node}/{part}_error"] = 100.0 * wrong / len(self._data.evaluated[part].labels)
         batches = self._data.batches
         metrics["seconds"] = seconds
         metrics["images_per_s"] = batches.iterations_per_epoch * batches.batch_size / max(seconds, 1e-9)

@@ -32,6 +32,9 @@ class ValidationBatches:
         return self.images.batch(self.plans[shuffle], index)
 
 
+VALIDATION, TEST = "val", "test"  # parts, as metrics are named by them
+
+
 class Measured(NamedTuple):
     """Images that are evaluated as they are: uint8 [n, C, H, W], and labels int64 [n], on the device that trains."""
 
@@ -73,12 +76,12 @@ class PackData:
     @property
     def eval_images(self) -> Tensor:
         """The images that a search judges by."""
-        return self.evaluated["val"].images
+        return self.evaluated[VALIDATION].images
 
     @property
     def eval_labels(self) -> Tensor:
         """Their labels."""
-        return self.evaluated["val"].labels
+        return self.evaluated[VALIDATION].labels
 
     @classmethod
     def load(
@@ -99,9 +102,9 @@ class PackData:
         train_images, train_labels = trained_on(split) if on_all else (split.train_images, split.train_labels)
         evaluated: dict[str, Measured] = {}
         if not on_all:
-            evaluated["val"] = _measured(split.eval_images, split.eval_labels, device)
+            evaluated[VALIDATION] = _measured(split.eval_images, split.eval_labels, device)
         if told.get("evaluate"):
-            evaluated["test"] = _measured(images.test_images, images.test_labels, device)
+            evaluated[TEST] = _measured(images.test_images, images.test_labels, device)
         batches = ImageBatches(
             train_images,
             train_labels,
@@ -111,9 +114,9 @@ class PackData:
             dtype=arithmetic_dtype(settings),
         )
         judging = None
-        if "val" in evaluated:
+        if VALIDATION in evaluated:
             judging = ImageBatches(
-                *evaluated["val"],
+                *evaluated[VALIDATION],
                 batch_size=min(settings.batch_size, len(split.eval_labels)),
                 device=device,
                 dtype=arithmetic_dtype(settings),

@@ -17,4 +17,5 @@ class Running:
     owners: Tensor  # [N] index of each slot's trial in the pack
     places: Tensor  # [N] trial * M + node - 1
     learns: bool  # whether all its slots have learned incoming edges; else none has
-    scores: Tensor | None = field(default=None)  # [2 P, N] of a frozen stack, which are the same every epoch
+    # [2, N] by part, of a frozen stack: they are the same every epoch
+    scores: dict[str, Tensor] = field(default_factory=dict)
