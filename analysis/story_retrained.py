@@ -117,6 +117,6 @@ def scope(found: Retrained) -> str:
     teacher = " and one training of each frozen teacher" if taught else ""
     return (
         f"Intervals and p cover the training seed alone: all seeds share one division of the data{teacher}."
-        if found.seeds > 1
+        if found.seeds > 1 and found.others
         else ""
     )

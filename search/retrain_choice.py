@@ -14,7 +14,7 @@ from kdsearch.analysis.frames import counted_trials, of_confirmation, parameter_
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.results import compares_methods
 from kdsearch.analysis.retrained import is_retraining
-from kdsearch.analysis.wording import count, percent, plural
+from kdsearch.analysis.wording import percent, plural
 from kdsearch.search.searchers.plans import TEST, objective_of
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb.reads import Trial
@@ -62,7 +62,7 @@ def _by_rule(record: SweepRecord, best: Ranking | None) -> tuple[int, list[str]]
     first = best.top[0]
     number = first.trainings.best[0]
     home = "" if first.space is None else f" of space {first.space}"
-    of = f"{count(best.ranked)} {'graphs' if first.graph is not None else 'configurations'}"
+    of = plural(best.ranked, "graph" if first.graph is not None else "configuration")
     least = f"the least {_error(first)} of {of}{home}"
     words = [f"Trial {number} of the sweep {record.name}, chosen by kdsearch's rule: {least}."]
     if first.trainings.n > 1:
