@@ -57,7 +57,11 @@ def _space_drawings(result: SweepResult, prefix: str) -> Iterator[tuple[str, Dra
             words = f"EDFs of {space.name} under each condition of {', '.join(space.labels)}."
             yield (
                 f"conditions-{space.name}",
-                finish(plot_conditions(space), f"{prefix}conditions-{slug(space.name)}", words),
+                finish(
+                    plot_conditions(space, error=result.error),
+                    f"{prefix}conditions-{slug(space.name)}",
+                    words,
+                ),
             )
     yield "lowest", _lowest(result, prefix)
     for best in result.best:
@@ -74,7 +78,13 @@ def comparison_drawing(results: Sequence[SweepResult]) -> Drawing | None:
     curves = [(f"{name}: {one.name}", one.curve, one.band) for name, one in last if one.curve is not None]
     words = "EDFs of the last spaces: " + "; ".join(f"{name}, AUC {percent(one.auc)}" for name, one in last)
     with figure_style():
-        return finish(plot_edfs(curves), "comparison", words)
+        return finish(plot_edfs(curves, error=_error_of(results)), "comparison", words)
+
+
+def _error_of(results: Sequence[SweepResult]) -> str:
+    """What the errors of several sweeps are: of validation, unless that is not known of one."""
+    kinds = {result.error for result in results}
+    return kinds.pop() if len(kinds) == 1 else "error"
 
 
 def _lineage(result: SweepResult, prefix: str) -> Drawing | None:
@@ -99,7 +109,9 @@ def _edfs(result: SweepResult, prefix: str) -> Drawing | None:
         f"{one.name}: AUC {percent(one.auc)}, n = {one.population.n}" for one in result.estimated
     )
     return finish(
-        plot_edfs(curves), f"{prefix}edf", f"Empirical distribution functions of the errors. {words}."
+        plot_edfs(curves, error=result.error),
+        f"{prefix}edf",
+        f"Empirical distribution functions of the errors. {words}.",
     )
 
 
@@ -108,7 +120,7 @@ def _lowest(result: SweepResult, prefix: str) -> Drawing | None:
         return None
     labels = [f"random search in {one.space}" for one in result.lowest]
     words = f"Lowest error by the number of draws from {' and '.join(one.space for one in result.lowest)}."
-    return finish(plot_lowest(result.lowest, labels), f"{prefix}lowest", words)
+    return finish(plot_lowest(result.lowest, labels, error=result.error), f"{prefix}lowest", words)
 
 
 def _learned_weights(result: SweepResult, best: BestConfiguration) -> dict[str, float]:
@@ -134,7 +146,9 @@ def _curves(result: SweepResult, prefix: str) -> Drawing | None:
     if not any(len(rows) > 1 for _, lines in panels for _, rows, _ in lines):
         return None  # a single epoch is no curve
     return finish(
-        plot_curves(panels), f"{prefix}curves", "Validation error by epoch of the best and of median trials."
+        plot_curves(panels, error=result.error),
+        f"{prefix}curves",
+        f"{result.error.capitalize()} by epoch of the best and of median trials.",
     )
 
 
@@ -174,4 +188,4 @@ def _history(result: SweepResult, prefix: str) -> Drawing | None:
     if result.record.kind == "refine" or known.sum() < 2:  # noqa: PLR2004 - one trial is no history
         return None
     words = f"Errors of {int(known.sum())} trials in the order of their numbers, and the lowest so far."
-    return finish(plot_history(result.searched), f"{prefix}history", words)
+    return finish(plot_history(result.searched, error=result.error), f"{prefix}history", words)

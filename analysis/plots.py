@@ -38,11 +38,11 @@ _LEGEND_LINE = 0.16  # inches
 _LOG_FROM = 8  # curves whose values span such a factor get a logarithmic axis
 _WHOLE = 100.0  # per cent
 _FIRST_READ = 4  # draws from which on the whole band must be on the page; the mean is from the first
-_ERROR_AXIS = "validation error (%)"
+_ERROR = "validation error"  # what the errors are, unless somebody says otherwise
 _SHARE_AXIS = "share of draws with a lower error"
 
 
-def plot_edfs(curves: Sequence[tuple[str, Edf, Band | None]]) -> Figure:
+def plot_edfs(curves: Sequence[tuple[str, Edf, Band | None]], *, error: str = _ERROR) -> Figure:
     """EDFs with simultaneous bands as exact steps (right half of Fig. 1).
 
     `curves`: label, EDF and band of each space, from the first to the last. The axis shows the bulk of every space;
@@ -65,7 +65,7 @@ def plot_edfs(curves: Sequence[tuple[str, Edf, Band | None]]) -> Figure:
         )
     axes.set_xlim(low, high)
     axes.set_ylim(0, 1.01)
-    plain_axes(axes, xlabel=_ERROR_AXIS, ylabel=_SHARE_AXIS)
+    plain_axes(axes, xlabel=f"{error} (%)", ylabel=_SHARE_AXIS)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="lower right", handlelength=3)
     _note_beyond(axes, curves, high)
@@ -117,7 +117,7 @@ def _note_beyond(axes: Axes, curves: Sequence[tuple[str, Edf, Band | None]], hig
         axes.text(0.0, 1.02, text, transform=axes.transAxes, fontsize=8.5, color=MUTED)
 
 
-def plot_conditions(result: SpaceResult) -> Figure:
+def plot_conditions(result: SpaceResult, *, error: str = _ERROR) -> Figure:
     """EDFs of one space under each of its groups of conditions (step 2 of Fig. 3); the chosen condition stands out."""
     groups = list(result.labels)
     columns = 2 if len(groups) > 1 else 1
@@ -138,7 +138,7 @@ def plot_conditions(result: SpaceResult) -> Figure:
         axes.remove()
     for axes in panels[0 if below else max(0, len(groups) - columns) : len(groups)]:
         axes.tick_params(labelbottom=True)  # nothing may stand below it
-    figure.supxlabel(_ERROR_AXIS, fontsize=10)
+    figure.supxlabel(f"{error} (%)", fontsize=10)
     figure.supylabel(_SHARE_AXIS, fontsize=10)
     return figure
 
@@ -167,7 +167,7 @@ def _plot_group(
     axes.legend(**where, fontsize=7.5, handlelength=2.4, labelspacing=0.25, borderpad=0.1)
 
 
-def plot_lowest(lowest: Sequence[LowestError], labels: Sequence[str]) -> Figure:
+def plot_lowest(lowest: Sequence[LowestError], labels: Sequence[str], *, error: str = _ERROR) -> Figure:
     """Lowest error by the number of random draws (Fig. 4): mean and standard deviation over all orders of the draws."""
     figure = new_figure(_WIDTH, 3.9)
     axes = figure.add_subplot()
@@ -189,12 +189,14 @@ def plot_lowest(lowest: Sequence[LowestError], labels: Sequence[str]) -> Figure:
         bottom = min(one.best for one in lowest)
         if top > bottom:
             axes.set_ylim(max(0.0, bottom - 0.08 * (top - bottom)), top + 0.05 * (top - bottom))
-    plain_axes(axes, xlabel="draws at random", ylabel="lowest validation error so far (%)")
+    plain_axes(axes, xlabel="draws at random", ylabel=f"lowest {error} so far (%)")
     axes.legend(loc="upper right")
     return figure
 
 
-def plot_curves(panels: Sequence[tuple[str, Sequence[tuple[str, pd.DataFrame, str]]]]) -> Figure:
+def plot_curves(
+    panels: Sequence[tuple[str, Sequence[tuple[str, pd.DataFrame, str]]]], *, error: str = _ERROR
+) -> Figure:
     """Learning curves: panels of (title, lines); a line is label, rows `epoch, value`, and a colour of the palette."""
     figure = new_figure(_WIDTH, 3.4)
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
@@ -224,11 +226,11 @@ def plot_curves(panels: Sequence[tuple[str, Sequence[tuple[str, pd.DataFrame, st
             axes.yaxis.set_minor_locator(NullLocator())
     else:
         grid[0].set_ylim(bottom=0)
-    grid[0].set_ylabel(_ERROR_AXIS)
+    grid[0].set_ylabel(f"{error} (%)")
     return figure
 
 
-def plot_history(trials: pd.DataFrame) -> Figure:
+def plot_history(trials: pd.DataFrame, *, error: str = _ERROR) -> Figure:
     """Errors in the order of trial numbers, and the lowest so far; `trials` has `number`, `error`, by number."""
     figure = new_figure(_WIDTH, 3.4)
     axes = figure.add_subplot()
@@ -251,7 +253,7 @@ def plot_history(trials: pd.DataFrame) -> Figure:
         linewidth=2,
         label="lowest so far",
     )
-    plain_axes(axes, xlabel="trial", ylabel=_ERROR_AXIS)
+    plain_axes(axes, xlabel="trial", ylabel=f"{error} (%)")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.legend(loc="upper right")
     return figure

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+IMPORT = "import"  # the kind of a sweep whose trials were run elsewhere
 RUNG_COLUMNS = ("trial", "rung", "value", "cutoff", "stopped", "paused", "late", "probability")
 
 
@@ -76,7 +77,7 @@ class SweepRecord:
     """
 
     name: str
-    kind: str  # refine or sweep
+    kind: str  # refine, sweep, or import: run elsewhere
     trainable: str  # ktg, kd
     state: str  # running, complete, interrupted, failed
     seed: int
@@ -97,3 +98,14 @@ class SweepRecord:
     arrays: Mapping[tuple[int, str], npt.NDArray[np.float32]] = field(default_factory=dict)
     rungs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(RUNG_COLUMNS)))
     content: str = ""
+
+    @property
+    def imported(self) -> bool:
+        """Whether its trials were run elsewhere; then `settings["source"]` says where they came from."""
+        return self.kind == IMPORT
+
+    @property
+    def seeds_known(self) -> bool:
+        """Whether anybody knows the seeds of its trials."""
+        source = self.settings.get("source")
+        return not self.imported or not isinstance(source, Mapping) or bool(source.get("seeds"))

@@ -127,6 +127,11 @@ class SweepResult:
         return self.ranking.top
 
     @property
+    def error(self) -> str:
+        """What a trial's error is called: of which part it is, is not known of trials that were run elsewhere."""
+        return "error" if self.record.imported else "validation error"
+
+    @property
     def lowest_single(self) -> tuple[int, float] | None:
         """Trial and error of the best training of the search; the lowest number among equals."""
         done = self.searched[self.searched["state"] == COMPLETE].dropna(subset="error")

@@ -76,6 +76,13 @@ def _without_sample(result: SweepResult) -> Markup:
 
 def no_sample(result: SweepResult) -> str:
     """Why nothing is estimated of a space."""
+    told = _no_sample(result)
+    if not result.record.imported or "nobody said how" not in told:
+        return told
+    return f"{told} If they were random draws, import them again and say so: --design random."
+
+
+def _no_sample(result: SweepResult) -> str:
     trained = result.searched[result.searched["state"] == "complete"]
     refused = [space.population.refused for space in result.spaces if space.population.refused]
     if refused:
@@ -115,8 +122,14 @@ def _best_sentence(result: SweepResult) -> Markup:
     best, ranked = result.best[0], result.ranking.ranked
     home = f" of {best.space}" if best.space else ""
     things = plural(ranked, thing(result, 1), thing(result))
-    sentence = Markup(" The best of {}{} has a validation error of <b>{} %</b>{}{}.").format(
-        things, home, percent(best.trainings.mean), _trainings(best), _optimism(result)
+    sentence = Markup(" The best of {}{} has {} {} of <b>{} %</b>{}{}.").format(
+        things,
+        home,
+        "an" if result.error[0] in "aeiou" else "a",
+        result.error,
+        percent(best.trainings.mean),
+        _trainings(best),
+        _optimism(result),
     )
     if result.lowest_single is not None and (
         best.trainings.n > 1 or result.lowest_single != best.trainings.best
@@ -219,7 +232,8 @@ def _arrival(result: SweepResult, space: SpaceResult) -> Markup:
     elif counts["encodings"] == counts["classes"]:
         encodings = Markup("<b>{}</b> {}").format(count(counts["encodings"]), thing(result))
     if space.record.parent is None:
-        return Markup("The search began with <b>{}</b>: {}.").format(space.name, encodings)
+        opening = "The trials are of the space" if result.record.imported else "The search began with"
+        return Markup("{} <b>{}</b>: {}.").format(opening, space.name, encodings)
     return Markup("Fixing <i>{}</i> left <b>{}</b>: {}{}.").format(
         arrow(space.record.restriction or "a condition"), space.name, encodings, _share(result, space)
     )
@@ -241,9 +255,9 @@ def _drawn(result: SweepResult, space: SpaceResult) -> Markup:
     if drawn.refused and result.estimated:
         return Markup("{}").format(_of_all(drawn.refused))
     if drawn.refused:  # the headline says why
-        return Markup("Its {} are no random draws from it.").format(plural(len(drawn.numbers), "trial"))
+        return _not_drawn(result, len(drawn.numbers))
     if not any(one.population.drawn for one in result.spaces) and not result.searched.empty:
-        return Markup("Its {} are no random draws from it.").format(plural(len(result.searched), "trial"))
+        return _not_drawn(result, len(result.searched))
     if not drawn.n:
         return Markup("No draw from {} has an outcome yet.").format(space.name)
     return Markup("{}{}, answered by {}{}, {} an AUC of <b>{}</b>{}.{}{}{}").format(
@@ -258,6 +272,12 @@ def _drawn(result: SweepResult, space: SpaceResult) -> Markup:
         _stopped(space),
         _waiting(drawn),
     )
+
+
+def _not_drawn(result: SweepResult, trials: int) -> Markup:
+    if result.record.imported:
+        return Markup("That its {} are random draws from it is not known.").format(plural(trials, "trial"))
+    return Markup("Its {} are no random draws from it.").format(plural(trials, "trial"))
 
 
 def _reused(result: SweepResult, space: SpaceResult) -> str:

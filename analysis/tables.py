@@ -109,6 +109,8 @@ def trials_table(results: Sequence[SweepResult]) -> Table:
     rows: list[Row] = []
     for result in results:
         frame = result.trials.reindex(columns=[*fixed, *parameters])
+        if not result.record.seeds_known:
+            frame["seed"] = pd.array([pd.NA] * len(frame), dtype="Int64")
         columns = [_whole(frame[name]) if name in _WHOLE else frame[name].tolist() for name in frame.columns]
         rows += [(*row, result.record.name) for row in zip(*columns, strict=True)]
     return Table(name="trials.csv", columns=(*fixed, *parameters, SWEEP), rows=tuple(rows))
