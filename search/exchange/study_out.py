@@ -36,6 +36,7 @@ DRAWS: Final = "draws:"  # and a space's name
 STATES: Final[Mapping[TrialState, OptunaState]] = {
     TrialState.WAITING: OptunaState.WAITING,
     TrialState.RUNNING: OptunaState.RUNNING,
+    TrialState.PAUSED: OptunaState.RUNNING,
     TrialState.COMPLETE: OptunaState.COMPLETE,
     TrialState.STOPPED: OptunaState.PRUNED,
 }
