@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import click
-import numpy as np
 from hyperopt.base import Trials
 from machine import machine
 
@@ -76,15 +75,29 @@ def error_of(configuration: Mapping[str, object]) -> float:
     return 100 * int(configuration_key(configuration)[:8], 16) / 2**32
 
 
-def seconds(make: Callable[[DesignSpace], Proposer], space: DesignSpace, trials: int) -> list[float]:
-    """Seconds of each trial."""
-    proposals, found = Proposals(space, make(space), seed=1), []
-    for index in range(trials):
-        start = time.perf_counter()
-        configuration = proposals.next()
-        error = error_of(configuration)
-        proposals.learn(index, Outcome(state="complete", error=error))
-        found.append(time.perf_counter() - start)
+class Chain:
+    """A search, one trial after the other."""
+
+    def __init__(self, make: Callable[[DesignSpace], Proposer], space: DesignSpace) -> None:
+        self._proposals = Proposals(space, make(space), seed=1)
+        self.seconds: list[float] = []  # of processor time, of each trial
+
+    def step(self) -> None:
+        start = time.process_time()
+        configuration = self._proposals.next()
+        self._proposals.learn(len(self.seconds), Outcome(state="complete", error=error_of(configuration)))
+        self.seconds.append(time.process_time() - start)
+
+
+def chains(name: str, trials: int) -> dict[str, Chain]:
+    """Searches of a space, trial by trial in turn."""
+    space = space_from_spec(SPACES[name], name="A")
+    # of graphs, what Hyperopt's own list would keep is not what is trained
+    names = [each for each in SEARCHERS if name != "graphs" or each != "hyperopt's own list"]
+    found = {each: Chain(SEARCHERS[each], space) for each in names}
+    for _ in range(trials):
+        for chain in found.values():
+            chain.step()
     return found
 
 
@@ -95,18 +108,13 @@ def seconds(make: Callable[[DesignSpace], Proposer], space: DesignSpace, trials:
 def main(at: tuple[int, ...], window: int, out: Path | None) -> None:
     """Search, print."""
     found: dict[str, dict[str, dict[str, object]]] = {}
-    for name, spec in SPACES.items():
-        space = space_from_spec(spec, name="A")
+    for name in SPACES:
         found[name] = {}
-        for searcher, make in SEARCHERS.items():
-            if make is hyperopt_as_it_is and name == "graphs":
-                continue  # what it keeps there is not what it suggested
-            took = seconds(make, space, max(at) + window // 2)
+        for searcher, chain in chains(name, max(at) + window // 2).items():
+            near = {n: chain.seconds[max(0, n - window // 2) : n + window // 2] for n in at}
             found[name][searcher] = {
-                "ms": {
-                    n: 1000 * statistics.median(took[max(0, n - window // 2) : n + window // 2]) for n in at
-                },
-                "all_s": float(np.sum(took)),
+                "ms": {n: 1000 * statistics.median(each) for n, each in near.items()},
+                "all_s": sum(chain.seconds),
             }
             click.echo(f"{name}, {searcher}: {json.dumps(found[name][searcher])}")
     versions = {package: version(package) for package in ("optuna", "hyperopt", "numpy")}
