@@ -130,7 +130,7 @@ class ProposalSearch(OneSpaceSearch):
         proposer: Proposer,
         *,
         generation: int,
-        design: str = Proposal.OTHER,
+        design: Proposal = Proposal.OTHER,
         plan: Mapping[str, Any] | None = None,
     ) -> None:
         """Begin; `design` says how trials came to be asked for, `plan` is what each is told."""

@@ -38,6 +38,9 @@ def test_random_draws_and_enumeration_weigh_one_and_random_promotion_one_over_p(
     [
         (design(7, Proposal.TPE), "TPE proposes where errors were low before"),
         (design(7, schedule=Schedule.ASHA), "ASHA trains to the end only what led early on"),
+        (design(7, Proposal.QMC), "quasi-random points depend on one another"),
+        (design(7, Proposal.CMA_ES), "CMA-ES moves where errors were low before"),
+        (design(7, Proposal.OTHER), "a searcher of another package proposed them"),
         (design(7, Proposal.GRADIENT), "gradient steps walk downhill"),
         (design(7, Proposal.PERSON), "a person chose"),
     ],
