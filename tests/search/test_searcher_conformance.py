@@ -53,6 +53,11 @@ SPACES = {
     "whole numbers": of(WHOLE),
     "named": of(NAMED),
     "conditional": of(CONDITIONAL, {"compare": ["x", "<=", "t"]}, {"forbid": {"c": "b", "n": [2, 4]}}),
+    "restricted conditional": {
+        **of(CONDITIONAL),
+        "restrictions": [{"n": {"only": ["4", "8"]}}, {"c": ["true"]}, {"m": {"only": ["0.5", "1.0"]}}],
+    },
+    "inactive": {**of(CONDITIONAL), "restrictions": [{"m": ["(inactive)"]}]},
     "graphs": graphs(2),
     "few graphs": {**graphs(1), "gates": ["through", "cutoff"]},
     "restricted graphs": graphs(2, {"auxiliary models": ["s", "m"]}, {"label->target": "through"}),
@@ -89,7 +94,16 @@ class Case:
     subject: dict[str, Any] = field(default_factory=dict)  # how it differs from others
 
 
-EVERY = ("conditional", "graphs", "restricted graphs", "tiny", "single", "no nodes")
+EVERY = (
+    "conditional",
+    "restricted conditional",
+    "inactive",
+    "graphs",
+    "restricted graphs",
+    "tiny",
+    "single",
+    "no nodes",
+)
 FLAT = ("named", "graphs", "restricted graphs", "tiny", "single", "no nodes")
 FAST = {"startup": 4, "generation": 3}
 CASES = [

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kdsearch.search.searchers.kinds import Task
+from kdsearch.search.searchers.registry import BUILT_IN
 from kdsearch.spaces import space_from_spec
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -69,6 +70,11 @@ SPACES = {
     },
     "tiny": {"kind": "parameters", "parameters": {"c": {"type": "categorical", "values": [1, 2, 3]}}},
 }
+
+
+def test_the_page_speaks_of_every_kind():
+    rows = "".join(line for line in TEXT.splitlines() if line.startswith("| `"))
+    assert [each.name for each in BUILT_IN if f"`{each.name}`" not in rows] == []
 
 
 @pytest.mark.parametrize("space", SPACES)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from kdsearch.search.config import parse_sweep
+from kdsearch.search.schedulers import make_scheduler
 from kdsearch.search.searcher_settings import TpeSettings
 from kdsearch.search.searchers.axes import axes_of
 from kdsearch.search.searchers.base import Draw, Note, Outcome, Stage
 from kdsearch.search.searchers.kinds import Task
 from kdsearch.search.searchers.proposing import Proposals
 from kdsearch.search.searchers.tpe import KIND, make_proposer
+from kdsearch.search.trialdb import operations as op
 from kdsearch.spaces import configuration_key, space_from_spec
+
+_SPEC = importlib.util.spec_from_file_location("driver", Path(__file__).with_name("driver.py"))
+_DRIVER = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_DRIVER)
+Driver = _DRIVER.Driver
 
 LIBRARIES = ["optuna", "hyperopt"]
 PARAMETERS = {
@@ -259,3 +270,28 @@ def test_pending_trials_keep_the_proposals_of_a_generation_apart(library):
         search.tell(request.number, Outcome(state="complete", error=error))
     second = [configuration_key(request.configuration) for request in search.ask(20)]
     assert len(set(second)) > 5
+
+
+def test_what_asha_stops_is_known_to_optuna_with_its_curve(clock, tmp_path):
+    sweep = parse_sweep(
+        {
+            "name": "asha",
+            "space": {"kind": "parameters", "parameters": PARAMETERS},
+            "trainable": {"kind": "constant", "epochs": 6, "noise": 50},
+            "searcher": {"kind": "tpe", "trials": 24, "generation": 8},
+            "scheduler": {"kind": "asha", "rungs": [1, 3]},
+        },
+        "here",
+    )
+    driver = Driver(sweep, clock, tmp_path, scheduler=make_scheduler(sweep)).run()
+    states = {row.number: str(row.state) for row in driver.rows(op.FinishTrials)}
+    told = driver.coordinator.searcher._proposals._proposer._study.trials
+    stopped = 0
+    for number, trial in enumerate(told[:16]):  # the last generation is told to nobody
+        if states[number] == "stopped":
+            stopped += 1
+            assert trial.state.name == "PRUNED"
+            assert list(trial.intermediate_values) in ([1], [1, 2, 3])
+        else:
+            assert trial.state.name == "COMPLETE"
+    assert stopped > 4
