@@ -12,6 +12,7 @@ from typing import Any
 
 from kdsearch.analysis.retrained import is_retraining
 from kdsearch.search.config import SweepFile, apply_change, parse_sweep
+from kdsearch.search.imported import KIND as IMPORTED
 from kdsearch.search.retrain_choice import choose, origin, retrained_before, trial_of
 from kdsearch.search.searchers.plans import final_plan
 from kdsearch.search.trialdb import TrialDatabase, read_record
@@ -51,6 +52,12 @@ def retraining_of(database: TrialDatabase, name: str, wish: Wish) -> SweepFile:
         raise UsageError(
             f"the sweep {name} is a retraining itself, and nothing was searched in it",
             f"Name the sweep that the trial came from: {origin(row.settings)}.",
+        )
+    if row.kind == IMPORTED:
+        raise UsageError(
+            f"the trials of {name} were run elsewhere and imported: nothing here knows how to train one",
+            "Write a sweep file with the searcher retrain and the configuration (docs/retrain.md), if a trainable of "
+            "kdsearch takes it.",
         )
     searched = parse_sweep(row.settings, f"sweep {name}")
     record = read_record(database, name, metrics=())

@@ -432,6 +432,14 @@ def test_a_retraining_goes_on_where_it_stood(graphs, write, clock, tmp_path):
         assert run == {number for number in ended if number >= len(needed)} - known
 
 
+def test_trials_that_were_run_elsewhere_or_answered_from_a_table_are_not_retrained(graphs, clock):
+    with TrialDatabase.open(graphs) as database:
+        given = {"kind": "import", "trainable": "import", "settings": {"source": "a.csv"}, "seed": 0}
+        database.create_sweep("elsewhere", **given, code_version="0.3.0", environment={})
+    with pytest.raises(UsageError, match="run elsewhere and imported"):
+        planned(graphs, "elsewhere")
+
+
 def test_too_few_seeds_are_said_to_decide_nothing():
     # two of 2^5 sign flips: p = 0.0625, on two data sets 0.125 after Holm; 2 * 2/2^7 = 0.03125 can decide
     assert undecidable(5, 1, 0.05).startswith("With 5 seeds the exact sign-flip test cannot decide anything")
