@@ -16,9 +16,9 @@ def headline(found: Retrained) -> Markup:
     if not reached:
         return Markup("No training has ended yet, so there is nothing to tell.")
     what = "training and validation images" if found.on_all else "training images alone"
-    opening = Markup("Trained on {} and measured on the test part, <b>{}</b> has a mean test {} of {}.").format(
-        what, found.subject, found.measure, _and(reached)
-    )
+    opening = Markup(
+        "Trained on {} and measured on the test part, <b>{}</b> has a mean test {} of {}."
+    ).format(what, found.subject, found.measure, _and(reached))
     verdicts = [text for version in found.others if (text := _verdict(found, version))]
     few = cannot_decide(found)
     return Markup(" ").join([opening, *verdicts, *([Markup("{}").format(few)] if few else [])])
