@@ -31,6 +31,7 @@ from kdsearch.spaces.errors import UsageError
 SPACE: Final = "A"
 ELSEWHERE: Final = "elsewhere"  # host and device of trials from there
 _BASELINE: Final = "baseline"
+_HIGHEST: Final = 2**31 - 1  # number of a trial, as every database holds it
 _NAMED: Final = 5  # trials that a message lists
 
 
@@ -141,7 +142,7 @@ def prepare(batch: Batch, order: Order) -> Ready:
     check_errors(batch.where, batch.trials)
     _check_numbers(batch)
     space, notes = _space(batch, order)
-    settled = [_settle(trial, space, order.design, batch.where) for trial in batch.trials]
+    settled, left_out = _settled(batch, space, order.design)
     _check_keys(batch, settled)
     _check_design(batch, order.design)
     states: dict[str, int] = {}
@@ -155,7 +156,7 @@ def prepare(batch: Batch, order: Order) -> Ready:
         epochs=sum(len(each.trial.curve) for each in settled),
         space=space.to_spec(),
         design=str(order.design),
-        notes=(*batch.notes, *notes, *_remarks(batch, order)),
+        notes=(*batch.notes, *notes, *left_out, *_remarks(batch, order)),
     )
     return Ready(batch=batch, order=order, space=space, trials=settled, told=told)
 
@@ -165,6 +166,11 @@ def _check_numbers(batch: Batch) -> None:
         raise UsageError(f"{batch.where} holds no trials")
     places: dict[int, str] = {}
     for trial in batch.trials:
+        if trial.number > _HIGHEST:
+            raise UsageError(
+                f"{batch.where}, {trial.place}: the number {trial.number} is above {_HIGHEST}",
+                "Leave the column out with --ignore, and trials are numbered by their rows.",
+            )
         if trial.number in places:
             raise UsageError(
                 f"{batch.where}: trial {trial.number} stands twice, in {places[trial.number]} and {trial.place}",
@@ -183,7 +189,8 @@ def _space(batch: Batch, order: Order) -> tuple[DesignSpace, list[str]]:
         raise UsageError(
             f"{batch.where} holds pre-trainings alone", "There is no trial of a search to import."
         )
-    notes = []
+    whole = [trial for trial in searched if trial.number not in batch.partial]
+    searched, notes = whole or searched, []
     if batch.space is not None:
         space = space_from_spec(batch.space, name=SPACE, where=f"{batch.where}: space")
         try:
@@ -197,6 +204,26 @@ def _space(batch: Batch, order: Order) -> tuple[DesignSpace, list[str]]:
             return space, []
     spec, more = inferred_space(searched, batch.parameters, batch.where)
     return space_from_spec(spec, name=SPACE, where=f"{batch.where}: parameters"), notes + more
+
+
+def _settled(batch: Batch, space: DesignSpace, design: Design) -> tuple[list[_Settled], list[str]]:
+    """Every trial with its configuration; those that ended before they had all parameters are left out, and told."""
+    found, lost = [], []
+    for trial in batch.trials:
+        try:
+            found.append(_settle(trial, space, design, batch.where))
+        except UsageError:
+            if trial.number not in batch.partial:
+                raise
+            lost.append(trial)
+    if not lost:
+        return found, []
+    told = (
+        f"Left out, because they had not all of their parameters when they ended: {some(len(lost), 'trial', 'trials')} "
+        f"({', '.join(trial.place for trial in lost[:_NAMED])}). An error distribution without them is too good by "
+        "their share."
+    )
+    return found, [told]
 
 
 def _settle(trial: Incoming, space: DesignSpace, design: Design, where: str) -> _Settled:
@@ -278,6 +305,8 @@ def _remarks(batch: Batch, order: Order) -> Iterator[str]:
     if order.design is Design.UNKNOWN and stated:
         kinds = ", ".join(sorted(str(each) for each in stated))
         yield f"The file says how its trials were chosen ({kinds}); --design stated takes its word."
+    if len({objective_metric(trial.plan or {}) for trial in searched}) > 1:
+        yield "Errors of final trials are test errors, those of the others validation errors: the ranking mixes them."
     if order.design is Design.RANDOM and not errors:
         yield "No trial has an error, so there is no error distribution."
 

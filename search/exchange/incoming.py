@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,9 @@ WORDS: Final[Mapping[str, TrialState]] = {
 WITH_ERROR: Final = (TrialState.COMPLETE, TrialState.STOPPED)
 _ENDED: Final = (*WITH_ERROR, TrialState.DIVERGED, TrialState.FAILED)
 _HIGHEST: Final = 1000.0  # per cent; as the sweep file's diverged_error
+_WHOLE: Final = re.compile(r"[-+]?\d+")
+_NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NONFINITE: Final = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
 _NAMED: Final = 5  # places that a message lists
 
 
@@ -93,6 +97,9 @@ class Batch:
     )
     source: Mapping[str, Any] = field(default_factory=dict)  # for the record: study, columns
     notes: tuple[str, ...] = ()
+    partial: frozenset[int] = (
+        frozenset()
+    )  # trials that may have ended before they had all of their parameters
 
 
 def read_state(word: str, place: str) -> TrialState:
@@ -160,6 +167,15 @@ def without_error(where: str, places: Sequence[str], column: str) -> UsageError:
         "A trial that failed or diverged is a result too: say which with --missing failed or --missing diverged, or "
         "give its state in a column `state`.",
     )
+
+
+def number_of(text: str) -> int | float | None:
+    """Return the number that a text is, None if it is none; `nan` and `inf` are, `1_000` is not."""
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text) or text.lower() in _NONFINITE:
+        return float(text)
+    return None
 
 
 def some(n: int, one: str, many: str) -> str:

@@ -9,10 +9,11 @@ exactly when.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import gcd, isfinite
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from kdsearch.search.exchange.incoming import Incoming
+from kdsearch.search.exchange.incoming import Incoming, number_of
 from kdsearch.spaces import (
     Configuration,
     DesignSpace,
@@ -92,15 +93,8 @@ def _typed(cells: Sequence[object | None]) -> list[Value | None]:
 
 
 def _number(text: str) -> int | float | None:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if isfinite(number) else None
+    number = number_of(text)
+    return number if number is not None and isfinite(number) else None
 
 
 def _parameter(values: Sequence[Value]) -> dict[str, Any]:
@@ -173,7 +167,7 @@ def read_configuration(space: DesignSpace, raw: Mapping[str, object], where: str
         UsageError: it is none of the space's; says which value, and where it stands.
 
     """
-    domains = _domains(space)
+    domains = _domains(cast(Any, space))
     found: dict[str, Value] = {}
     for name, cell in raw.items():
         if name not in domains:
@@ -191,19 +185,13 @@ def read_configuration(space: DesignSpace, raw: Mapping[str, object], where: str
     return canonical
 
 
-_KNOWN: dict[str, dict[str, Domain]] = {}
-
-
+@lru_cache(maxsize=4)  # many trials have one space; spaces are values, and hashable
 def _domains(space: DesignSpace) -> dict[str, Domain]:
-    """What each parameter can be, whatever the restrictions; remembered for the many trials of one space."""
-    if space.hash not in _KNOWN:
-        _KNOWN.clear()
-        root = lineage(space)[0]
-        _KNOWN[space.hash] = {
-            name: read_domain({key: each for key, each in spec.items() if key != "when"}, name)
-            for name, spec in root.parameters_spec().items()
-        }
-    return _KNOWN[space.hash]
+    """What each parameter can be, whatever the restrictions."""
+    return {
+        name: read_domain({key: each for key, each in spec.items() if key != "when"}, name)
+        for name, spec in lineage(space)[0].parameters_spec().items()
+    }
 
 
 def read_value(domain: Domain, cell: object) -> Value | None:

@@ -174,6 +174,7 @@ def _batch(
     scale = Scale(factor=asked.factor, accuracy=asked.accuracy)
     every = {name for trial in trials for name in trial.params}
     usable = [trial for trial in trials if ours or _has_parameters(trial, every)]
+    whole = {OptunaState.COMPLETE, OptunaState.PRUNED}
     shift = int(any(0 in trial.intermediate_values for trial in usable))
     spaces = attributes.get("spaces") if ours else None
     first = str(spaces[0]["name"]) if spaces else ""
@@ -201,6 +202,7 @@ def _batch(
             "sweep": attributes.get("sweep") if ours else None,
         },
         notes=tuple(_notes(len(trials) - len(usable), shift)),
+        partial=frozenset() if ours else frozenset(t.number for t in usable if t.state not in whole),
     )
 
 
@@ -215,7 +217,7 @@ def _notes(left_out: int, shift: int) -> Iterator[str]:
     if left_out:
         yield (
             f"{some(left_out, 'trial', 'trials')} of the study had no parameters yet when they failed, or had not "
-            "begun, and were left out: they are no result of any configuration."
+            "begun, and were left out: they are results of no configuration."
         )
     if shift:
         yield "Steps of the study count from 0; here epochs count from 1."

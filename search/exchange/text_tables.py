@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
+from kdsearch.search.exchange.incoming import number_of
 from kdsearch.search.exchange.table_files import METADATA
 from kdsearch.spaces import label_of
 from kdsearch.spaces.errors import UsageError
@@ -55,15 +56,15 @@ class TextTable:
         cell = self.columns[column][row].strip()
         if not cell:
             return None
-        try:
-            return float(cell)
-        except ValueError:
+        found = number_of(cell)
+        if found is None:
             raise UsageError(
                 f"{self.at(row, column)}: {cell!r} is no number", "Write one, or leave it empty."
-            ) from None
+            )
+        return float(found)
 
     def whole(self, row: int, column: str, *, least: int = 0) -> int | None:
-        """Return a cell's whole number, `least` or more, None where it is empty.
+        """Return a cell's whole number, in [`least`, 2**63), None where it is empty.
 
         Raises:
             UsageError: it is none.
@@ -73,8 +74,11 @@ class TextTable:
         if not cell:
             return None
         number = int(cell.partition(".")[0]) if _WHOLE.fullmatch(cell) else least - 1
-        if number < least:
-            raise UsageError(f"{self.at(row, column)}: {cell!r} is no whole number of {least} or more")
+        if not least <= number < 2**63:
+            raise UsageError(
+                f"{self.at(row, column)}: {cell!r} is no whole number in [{least}, 2**63)",
+                f"If the column means nothing here, leave it out: --ignore {column}.",
+            )
         return number
 
     def time(self, row: int, column: str) -> datetime | None:

@@ -73,6 +73,12 @@ def test_a_table_becomes_a_sweep_and_a_report(here, capsys):
     auc = pd.read_csv("r/auc.csv")
     assert auc.loc[0, "auc"] == pytest.approx(100 - sum(row[3] for row in ROWS) / 20)
     assert set(auc["value"]) == {"all", "adam", "sgd"}
+    assert pd.read_csv("r/trials.csv")["seed"].isna().all()  # nobody knows them
+    page = (here / "r" / "report.html").read_text()
+    assert "Imported sweep theirs" in page
+    assert "How it was imported" in page
+    for wrong in ("validation error", "from start to end", "How it was run", "The search began"):
+        assert wrong not in page, wrong
 
 
 def test_trials_are_a_sample_only_if_the_user_says_so(here, capsys):
@@ -229,6 +235,9 @@ def test_a_table_of_curves_alone(here, capsys):
         ),
         (lines(), ["--study", "x"], ["holds no studies"]),
         (lines(), ["--name", "a b"], ["no name of a sweep"]),
+        (lines() + "20,0.1,sgd,1_0\n", [], ["'1_0' is no number"]),
+        (f"x,seed,error\n1,{2**64},2\n", [], ["is no whole number in [0, 2**63)", "--ignore seed"]),
+        (f"number,x,error\n{2**40},1,2\n", [], ["is above 2147483647"]),
         (lines(), ["--curves", "none.csv"], ["cannot read none.csv"]),
         (lines(), ["--space", "none.yaml"], ["cannot read the space file none.yaml"]),
     ],
@@ -310,6 +319,41 @@ def test_files_that_are_something_else(here, capsys):
     (here / "u.csv").write_bytes(bytes(range(256)))
     refused(here, capsys, ["import", "u.csv"], "is no CSV file")
     refused(here, capsys, ["import", "none.csv"], "there is no file none.csv")
+
+
+def test_trials_of_a_study_that_failed_too_early_are_left_out_and_told(here, capsys):
+    study = optuna.create_study(study_name="s", storage="sqlite:///s.db")
+
+    def objective(trial):
+        kind = trial.suggest_categorical("kind", ["a", "b"])
+        if trial.number == 5:
+            raise ValueError("early")
+        x = trial.suggest_float("x", 0, 1) if kind == "a" else 0.5
+        y = trial.suggest_float("y", 0, 1)
+        if trial.number == 6:
+            raise ValueError("late")
+        return x + y
+
+    study.optimize(objective, n_trials=16, catch=(ValueError,))
+    assert _run(["import", "s.db", "--design", "random"]) == 0
+    _, err = told(capsys)
+    assert "not all of their parameters when they ended: 1 trial (trial 5)" in err
+    sweep, trials = stored("s")
+    assert [t.number for t in trials] == [n for n in range(16) if n != 5]
+    assert str(trials[5].state) == "failed"
+    assert sweep.settings["space"]["parameters"]["x"]["when"] == {"kind": "a"}
+
+
+def test_text_with_a_mark_in_front_and_odd_values(here, capsys):
+    (here / "odd.csv").write_bytes(
+        b"\xef\xbb\xbferror,x,y,z\r\n1,1_2,true,007\r\n2,a b,false,1e-3\r\n3,1_2,true,2\r\n"
+    )
+    assert _run(["import", "odd.csv"]) == 0
+    _, trials = stored("odd")
+    assert [t.configuration["x"] for t in trials] == ["1_2", "a b", "1_2"]
+    assert [t.configuration["y"] for t in trials] == [True, False, True]
+    assert [t.error for t in trials] == [1, 2, 3]
+    told(capsys)
 
 
 def test_names_that_are_taken_are_refused(here, capsys):
