@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from kdsearch.search.schedulers.verdicts import Verdict
@@ -21,32 +22,34 @@ class Logbook:
         self, sweep: str, submit: Callable[[op.Operation], None], clock: Callable[[], datetime]
     ) -> None:
         self._sweep, self._submit, self._clock = sweep, submit, clock
-        self.draws: list[Draw] = []  # answered by trials that are not in the database yet
-        self._trials = 0  # when draws were last looked through
+        self._waiting: dict[int, list[Draw]] = {}  # by trials that are not in the database yet
+        self._trials = 0  # how many are
 
     def write(self, records: Sequence[Record], trials: Collection[int]) -> None:
-        """Write records in order; a draw waits until its trial is among `trials`, which only grow."""
+        """Write records in order; a draw waits until its trial is among `trials`, in order, which only grow."""
+        ready: list[Draw] = []
         for record in records:
             match record:
+                case Draw() if record.trial in trials:
+                    ready.append(record)
                 case Draw():
-                    self.draws.append(record)
+                    self._waiting.setdefault(record.trial, []).append(record)
                 case Stage():
                     self._submit(op.AddSpaces(self._sweep, (_space_row(record),)))
                 case Decision():
                     self._event("decision", f"{record.space}:{record.look}", asdict(record))
                 case Note(text):
                     self._event("note", text, {"text": text})
-        if not records and len(trials) == self._trials:
-            return  # called after every epoch: draws that wait are many, and nothing is new
+        if self._waiting and len(trials) > self._trials:
+            new = islice(trials, self._trials, None)  # called after every epoch, and draws that wait are many
+            ready = [*(draw for trial in new for draw in self._waiting.pop(trial, ())), *ready]
         self._trials = len(trials)
-        ready = tuple(
-            op.DrawRow(space=draw.space, draw=draw.draw, trial=draw.trial, fresh=draw.fresh)
-            for draw in self.draws
-            if draw.trial in trials
-        )
         if ready:
-            self._submit(op.AddDraws(self._sweep, ready))
-            self.draws = [draw for draw in self.draws if draw.trial not in trials]
+            rows = (
+                op.DrawRow(space=draw.space, draw=draw.draw, trial=draw.trial, fresh=draw.fresh)
+                for draw in ready
+            )
+            self._submit(op.AddDraws(self._sweep, tuple(rows)))
 
     def judged(self, verdicts: Sequence[tuple[Verdict, int]]) -> None:
         """Write down what the scheduler decided about trials at rungs, each with the trial's attempt (from 1).

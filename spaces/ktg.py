@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -150,13 +150,18 @@ class KtgSpace:
         The parameters are compared in the order of `parameter_names`. Restrictions do not matter to it: the
         whole lineage has one canonical form.
         """
-        order, _ = canonical_order(self._auxiliary_of(configuration))
-        return self.permuted(configuration, order)
+        return self.permuted(configuration, self._symmetry(configuration)[0])
 
     def orbit_size(self, configuration: Configuration) -> int:
         """Return the number of different mirror images: m! over the number of automorphisms."""
-        _, automorphisms = canonical_order(self._auxiliary_of(configuration))
-        return math.factorial(self.auxiliary) // automorphisms
+        return math.factorial(self.auxiliary) // self._symmetry(configuration)[1]
+
+    def _symmetry(self, configuration: Configuration) -> tuple[tuple[int, ...], int]:
+        """Return `canonical_order` of a configuration; searches ask for the same ones again and again."""
+        try:
+            return _remembered(self.auxiliary, self.models, self.gates, tuple(configuration.items()))
+        except TypeError:  # a value that cannot be hashed is none of the space's; say so
+            return canonical_order(self._auxiliary_of(configuration))
 
     def permuted(self, configuration: Configuration, order: Sequence[int]) -> dict[str, Value]:
         """Return the mirror image whose auxiliary node k + 2 is node `order[k]` + 2 of `configuration`."""
@@ -319,6 +324,20 @@ class KtgSpace:
             for group in self._root_groups.values()
             for member in group.members
         }
+
+
+@lru_cache(maxsize=1 << 15)
+def _remembered(
+    auxiliary: int, models: tuple[str, ...], gates: tuple[Gate, ...], items: tuple[tuple[str, Value], ...]
+) -> tuple[tuple[int, ...], int]:
+    """Return `canonical_order` of the configuration with these items, in a space with these levels."""
+    return canonical_order(_bare(auxiliary, models, gates)._auxiliary_of(dict(items)))  # noqa: SLF001 - of this module
+
+
+@lru_cache(maxsize=64)
+def _bare(auxiliary: int, models: tuple[str, ...], gates: tuple[Gate, ...]) -> KtgSpace:
+    """Return a space with these levels; neither its target nor restrictions matter to symmetry."""
+    return KtgSpace(target="any", auxiliary=auxiliary, models=models, gates=gates)
 
 
 def _group(groups: Mapping[str, Group], restriction: Restriction) -> Group:

@@ -122,7 +122,7 @@ class CompareFile(Section):
         if self.budget.trials is not None:
             return _DRAWN_TWICE * self.budget.trials
         if self.budget.epochs is not None:
-            return _DRAWN_TWICE * math.ceil(self.budget.epochs / (1 if scheduled else epochs))
+            return self.budget.epochs if scheduled else _DRAWN_TWICE * math.ceil(self.budget.epochs / epochs)
         raise UsageError(
             "searcher.trials is missing, and a budget of seconds does not say how many there may be",
             "Give each searcher its trials.",
