@@ -7,6 +7,7 @@ diverged up to where they did; what was stopped or failed has no result and is c
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from kdsearch.search.trialdb.places import parse_url, sqlite_path
 from kdsearch.search.trialdb.states import Role, SweepState
 from kdsearch.spaces import label_of, space_from_spec
 from kdsearch.spaces.errors import UsageError
+from kdsearch.trainables.table.checks import REPEATS
 
 _PREFIX = "parameter:"  # of a parameter's column that has the name of a fixed one
 _ENDED = ("complete", "diverged")
@@ -67,7 +69,12 @@ def sweep_table(database: TrialDatabase, name: str, *, metrics: Sequence[str] | 
     repeat = told.groupby(parameters, dropna=False, sort=False).cumcount()
     for each in parameters:
         told[each] = told[each].map(_cell).astype(str)
-    told.insert(len(parameters) + 1, "repeat", repeat)
+    apart = next((name for name in REPEATS if name not in parameters), None)
+    if apart is None:
+        raise UsageError(
+            f"sweep {name} has parameters called {' and '.join(REPEATS)}", "A table has one of these for itself."
+        )
+    told.insert(len(parameters) + 1, apart, repeat)
     values = _values(database.curves_frame(name, trials=ended["number"].tolist()), metrics)
     frame = told.merge(values, left_on="number", right_on="trial", how="inner", sort=False)
     frame = frame.sort_values(["number", "epoch"], kind="stable").drop(columns=["number", "trial"])
@@ -114,17 +121,8 @@ def write_table(table: SweepTable, path: Path) -> None:
     if name.endswith(".parquet"):
         table.frame.to_parquet(temporary, index=False)
     elif name.endswith((".csv", ".csv.gz")):
-        compression: Any = (
-            {"method": "gzip", "mtime": 0, "compresslevel": 9} if name.endswith(".gz") else None
-        )
-        table.frame.to_csv(
-            temporary,
-            index=False,
-            na_rep="nan",
-            float_format="%.10g",
-            compression=compression,
-            lineterminator="\n",
-        )
+        text = table.frame.to_csv(index=False, na_rep="nan", float_format="%.10g", lineterminator="\n").encode()
+        temporary.write_bytes(gzip.compress(text, 9, mtime=0) if name.endswith(".gz") else text)
     else:
         raise UsageError(f"{path.name} is no table's name", "It ends in .csv, .csv.gz or .parquet.")
     temporary.replace(path)
@@ -140,8 +138,10 @@ def with_table(sweep: SweepFile, db: str, folder: Path) -> SweepFile:
 
     """
     settings = sweep.trainable.settings()
-    if sweep.trainable.kind != "table" or "sweep" not in settings:
+    if sweep.trainable.kind != "table" or settings.get("sweep") is None:
         return sweep
+    if settings.get("exported") is not None and Path(str(settings["exported"])).exists():
+        return sweep  # by another process of the same comparison
     name, url = str(settings["sweep"]), str(settings.get("db") or db)
     with TrialDatabase.open(url, create=False, read_only=True) as database:
         row = database.sweep(name)

@@ -79,6 +79,12 @@ def columns_of(rows: Rows, root: DesignSpace, settings: TableSettings) -> Column
 
     """
     names = [str(name) for name in rows.frame.columns]
+    for name in (EPOCH, SECONDS, settings.error):
+        if name in root.parameter_names:
+            raise UsageError(
+                f"the parameter {name} has the name of a column that tables have for something else",
+                "Call the parameter something else in the space and in the table.",
+            )
     missing = [name for name in root.parameter_names if name not in names]
     if missing:
         raise UsageError(
@@ -109,7 +115,8 @@ def columns_of(rows: Rows, root: DesignSpace, settings: TableSettings) -> Column
             f"Leave one out, for example: trainable.ignore: [{OBJECTIVE}].",
         )
     more = [*others, *([SECONDS] if SECONDS in names else [])]
-    repeat = next((name for name in REPEATS if name in names and name not in settings.ignore), None)
+    apart = [name for name in REPEATS if name not in {*root.parameter_names, *settings.ignore}]
+    repeat = next((name for name in apart if name in names), None)
     return Columns(
         parameters=tuple(root.parameter_names),
         repeat=repeat,
