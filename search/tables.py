@@ -72,7 +72,8 @@ def sweep_table(database: TrialDatabase, name: str, *, metrics: Sequence[str] | 
     apart = next((name for name in REPEATS if name not in parameters), None)
     if apart is None:
         raise UsageError(
-            f"sweep {name} has parameters called {' and '.join(REPEATS)}", "A table has one of these for itself."
+            f"sweep {name} has parameters called {' and '.join(REPEATS)}",
+            "A table has one of these for itself.",
         )
     told.insert(len(parameters) + 1, apart, repeat)
     values = _values(database.curves_frame(name, trials=ended["number"].tolist()), metrics)
@@ -121,7 +122,9 @@ def write_table(table: SweepTable, path: Path) -> None:
     if name.endswith(".parquet"):
         table.frame.to_parquet(temporary, index=False)
     elif name.endswith((".csv", ".csv.gz")):
-        text = table.frame.to_csv(index=False, na_rep="nan", float_format="%.10g", lineterminator="\n").encode()
+        text = table.frame.to_csv(
+            index=False, na_rep="nan", float_format="%.10g", lineterminator="\n"
+        ).encode()
         temporary.write_bytes(gzip.compress(text, 9, mtime=0) if name.endswith(".gz") else text)
     else:
         raise UsageError(f"{path.name} is no table's name", "It ends in .csv, .csv.gz or .parquet.")

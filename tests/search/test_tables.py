@@ -145,7 +145,10 @@ def test_the_table_of_all_graphs_of_space_c():
     counts = sweep.design_space().counts()
     # without an edge to the target: 3^4 encodings, (3^4 + 3^2) / 2 = 45 classes
     assert (counts.classes, counts.valid_classes) == (1134, 1134 - 45)
-    assert told["counts"]["classes"], told["counts"]["valid_classes"] == (counts.classes, counts.valid_classes)
+    assert told["counts"]["classes"], told["counts"]["valid_classes"] == (
+        counts.classes,
+        counts.valid_classes,
+    )
     assert sweep.space == told["settings"]["space"]
     settings = {"file": "ktg-digits-c", "space": sweep.space, "epochs": 12}
     trainable_kind("table").check_data(settings, None)
