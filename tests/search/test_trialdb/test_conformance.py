@@ -658,7 +658,8 @@ def test_a_record_holds_the_whole_sweep(database, make, clock):
     pd.testing.assert_frame_equal(record.curves, database.curves_frame("s"))
     assert {key: values.tolist() for key, values in record.arrays.items()} == {(1, "cka"): [[0.5]]}
     rungs = pd.DataFrame({"trial": [1, 2], "rung": [2, 2], "value": [40.0, math.nan]})
-    rungs = rungs.assign(cutoff=[math.nan, 40.0], stopped=[False, True])
+    rungs = rungs.assign(cutoff=[math.nan, 40.0], stopped=[False, True], paused=False, late=False)
+    rungs = rungs.assign(probability=math.nan)
     pd.testing.assert_frame_equal(record.rungs, rungs)
     assert read_record(database, "s", metrics=["train_loss"]).curves.empty
 
@@ -696,3 +697,23 @@ def test_a_reader_cannot_write(database_url, make):
             reader.add_trials("s", [make.trial(0)])
         with pytest.raises(DatabaseReadOnlyError), reader.reading() as connection:
             connection.exec_driver_sql("DELETE FROM trial")
+
+
+def test_a_whole_sweep_is_added_with_everything_or_not_at_all(database, make):
+    told = {
+        "kind": "import",
+        "trainable": "import",
+        "settings": {},
+        "seed": 0,
+        "code_version": "0",
+        "environment": {},
+    }
+    draw = AddDraws("w", (DrawRow(space="A", draw=0, trial=7, fresh=True),))
+    with pytest.raises(RefusedRowsError):
+        database.add_whole_sweep("w", [*make.filled("w", range(2)), draw], **told)  # there is no trial 7
+    assert [sweep.name for sweep in database.sweeps()] == ["s"]
+    database.add_whole_sweep("w", make.filled("w", range(2)), **told)
+    assert database.sweep("w").state is SweepState.COMPLETE
+    assert len(database.trials("w")) == 2
+    with pytest.raises(SweepNameTakenError):
+        database.add_whole_sweep("w", [], **told)
