@@ -72,7 +72,8 @@ def export(
                 every=every,
             )
     if as_json:
-        print_json({"sweep": name, "format": form, "what": None if study else str(wanted), **asdict(written)})
+        held = None if form == _OPTUNA else str(wanted)
+        print_json({"sweep": name, "format": form, "what": held, **asdict(written)})
         return
     _say(name, written)
 

@@ -109,6 +109,7 @@ def test_json_of_both(here, capsys):
         assert _run(["export", "theirs", "--format", form, "--out", out, "--json"]) == 0
         exported = json.loads(told(capsys)[0])
         assert (exported["trials"], exported["out"]) == (20, out)
+        assert exported["what"] == (None if form == "optuna" else "trials")
     assert pd.read_csv("t.csv")["error"].tolist() == [float(row[3]) for row in ROWS]
     assert "seed" not in pd.read_csv("t.csv")  # nobody knows them
     assert pd.read_parquet("t.parquet")["rate"].tolist() == [row[1] for row in ROWS]
