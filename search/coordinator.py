@@ -300,6 +300,12 @@ class Coordinator:
             count_epochs(trial, past)
             self._tell(trial, past.state, past.error)
             return True
+        stop = self.scheduler.stopped_before(trial.number) if self.scheduler else None
+        if stop is not None:  # the driver was killed between the decision and the trial's end
+            trial.attempt = past.attempts
+            count_epochs(trial, past, last=stop.rung)
+            self._finish(trial, "stopped", told(stop))
+            return True
         take_up(trial, past)
         if not self._paused.holds(trial.number):
             return False

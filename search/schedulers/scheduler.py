@@ -27,6 +27,7 @@ class Scheduler:
 
     def __init__(self, asha: Asha | PromotingAsha) -> None:
         self.asha = asha
+        self._restored: dict[int, Verdict] = {}  # trial -> the last decision before an interruption
 
     @property
     def save_at(self) -> tuple[int, ...]:
@@ -66,6 +67,12 @@ class Scheduler:
             Verdict(**{name: value for name, value in event.items() if name in known}) for event in events
         ]
         self.asha.restore((_search(trials[verdict.trial].plan), verdict) for verdict in verdicts)
+        self._restored = {verdict.trial: verdict for verdict in verdicts}
+
+    def stopped_before(self, trial: int) -> Verdict | None:
+        """The decision by which a trial was stopped before an interruption, if it was; its end may not be recorded."""
+        verdict = self._restored.get(trial)
+        return verdict if verdict is not None and verdict.stopped else None
 
     def is_paused(self, trial: int) -> bool:
         """Whether a trial waits at a rung."""
