@@ -34,7 +34,7 @@ from kdsearch.search.schedulers.scheduler import Scheduler, error_that_counts, t
 from kdsearch.search.schedulers.verdicts import Verdict
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
 from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
-from kdsearch.search.searchers.plans import objective_metric
+from kdsearch.search.searchers.plans import check_plan, objective_metric
 from kdsearch.search.teachers import Teachers
 from kdsearch.search.trial_states import Job, LiveTrial, PastTrial, Tally
 from kdsearch.search.trialdb import operations as op
@@ -278,6 +278,7 @@ class Coordinator:
         return packed(trials, self._kind, self._settings, most=most, workers=workers)
 
     def _add(self, request: Request) -> LiveTrial:
+        check_plan(request.number, request.plan)
         trial = LiveTrial(
             number=request.number,
             configuration=request.configuration,

@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.metaparameters.settings import OptimiserSettings
 
 VALIDATION = "val_error"
@@ -56,6 +57,20 @@ def trial_plan(method: str, run: int) -> dict[str, Any]:
 def descent_plan(optimiser: OptimiserSettings) -> dict[str, Any]:
     """A trial of a gradient search that is no part of a comparison."""
     return {"optimised": True, "optimiser": optimiser.to_mapping()}
+
+
+def check_plan(number: int, plan: Mapping[str, Any]) -> None:
+    """Refuse a trial of a search that would see the test part, whatever searcher asks for it.
+
+    Raises:
+        UsageError: the plan is not that of a final trial, and asks to be measured on or judged by the test part.
+
+    """
+    if (plan.get("evaluate") or objective_of(plan) == TEST) and not plan.get("final"):
+        raise UsageError(
+            f"the searcher asked for trial {number} to be measured on the test part, which no search may see",
+            "Only final trials are: those whose plan has final: true, and from which nothing is learned.",
+        )
 
 
 def objective_of(plan: Mapping[str, Any]) -> str:

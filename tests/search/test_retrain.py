@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -533,6 +534,15 @@ def test_a_search_asks_for_no_trial_that_sees_the_test_part():
         for request in asked:
             assert not {"evaluate", "final", "train_on"} & {k for k, v in request.plan.items() if v}
             assert request.plan.get("objective", "val_error") == "val_error"
+
+
+@pytest.mark.parametrize("plan", [{"evaluate": True}, {"objective": "test_error"}])
+def test_no_searcher_can_have_a_trial_of_its_search_measured_on_the_test_part(plan, clock, tmp_path):
+    driver = Driver(sweep_of(NUMBERS), clock, tmp_path)
+    ask = driver.coordinator.searcher.ask
+    driver.coordinator.searcher.ask = lambda n: [replace(each, plan=plan) for each in ask(n)]
+    with pytest.raises(UsageError, match="asked for trial 0 to be measured on the test part"):
+        driver.run()
 
 
 def test_the_display_tells_versions_and_no_leader(graphs):
