@@ -221,6 +221,25 @@ def test_a_driver_that_is_killed_leaves_a_sweep_that_ends_as_if_it_had_not_been(
     check_kills(case, every, clock, tmp_path, empty, kills=4)
 
 
+@pytest.mark.parametrize("case", ["asha", "asha that promotes"])
+def test_a_trial_that_was_stopped_ends_so_where_only_the_decision_was_written(case, clock, tmp_path, empty):
+    """Killed between the decisions at the end and the ends of their trials: nothing is trained any more."""
+    sweep = sweep_of(case, 0)
+    with database_of(sweep, tmp_path / "whole", empty, clock) as database:
+        queue, *_ = drive(sweep, database, tmp_path / "whole", clock)
+    whole = STANDING.standing(tmp_path / "whole" / "t.db")
+    for left in range(queue.submitted - 4, queue.submitted):
+        folder = tmp_path / str(left)
+        with database_of(sweep, folder, empty, clock) as database:
+            drive(sweep, database, folder, clock, left=left)
+            decided = {
+                e.data["trial"] for e in database.events("s", kinds=["scheduler"]) if e.data["stopped"]
+            }
+            _, resumed, *_ = drive(sweep, database, folder, clock)
+        assert not decided & {number for number, _ in resumed}
+        assert STANDING.standing(folder / "t.db") == whole
+
+
 @pytest.mark.kill
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("every", [0, 1, 2])
