@@ -287,7 +287,8 @@ def test_frozen_teachers_are_trained_on_what_the_graph_is_trained_on_and_others_
     assert other.path == searched["resnet8w8"].path  # the search's own can be used again
 
 
-def test_missing_data_is_refused_by_name_before_anything_runs(graphs, tmp_path):
+def test_missing_data_is_refused_by_name_before_anything_runs(graphs, tmp_path, monkeypatch):
+    monkeypatch.delenv("KDSEARCH_DATA", raising=False)
     sweep = planned(graphs, data=("digits", "cifar-10"))
     with pytest.raises(KdsearchError, match="cifar-10"):
         check_data(sweep, tmp_path)
