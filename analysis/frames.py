@@ -52,6 +52,7 @@ DRAW_COLUMNS = ("space", "draw", "trial", "fresh")
 COMPLETE = "complete"
 UNLUCKY = ("diverged", "failed")  # count with the error that the sweep fixed
 STOPPED = "stopped"
+PAUSED = "paused"  # waits at a rung: cut off by its results as well, as long as it is not promoted
 SEARCH = "search"
 PRETRAIN = "pretrain"
 CONFIRMATION = "confirmation"  # the design of trials that train a search's best configuration anew
@@ -193,13 +194,15 @@ def _probabilities(chance: RandomPromotion | None, trials: pd.Index) -> Floats:
 
 def _refusal(space: str, states: pd.Series[int]) -> str | None:
     """Only draws with a known inclusion probability belong in an EDF; survivors of a scheduler have none."""
-    stopped = int(states.get(STOPPED, 0))
-    if not stopped:
+    stopped, paused = int(states.get(STOPPED, 0)), int(states.get(PAUSED, 0))
+    if not stopped and not paused:
         return None
+    told = {"stopped early": stopped, "paused at a rung": paused}
+    became = " and ".join(f"{count:,} {what}" for what, count in told.items() if count)
     return (
-        f"{stopped:,} of {int(states.sum()):,} draws from {space} were stopped early by a scheduler. Those that were "
-        "left to finish were chosen by their results, so they are no sample of the space, and the stopped ones "
-        "have no final error: an EDF or AUC of either would be wrong."
+        f"Of {int(states.sum()):,} draws from {space} a scheduler left {became}. Those that were left to finish were "
+        "chosen by their results, so they are no sample of the space, and the others have no final error: an EDF or "
+        "AUC of either would be wrong."
     )
 
 

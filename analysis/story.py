@@ -9,7 +9,7 @@ from markupsafe import Markup
 from kdsearch.analysis.best import BestConfiguration
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.confirmation import Confirmation
-from kdsearch.analysis.frames import STOPPED, UNLUCKY, Population, unknown_inclusion
+from kdsearch.analysis.frames import PAUSED, STOPPED, UNLUCKY, Population, unknown_inclusion
 from kdsearch.analysis.paths import last_values
 from kdsearch.analysis.record import DecisionRecord
 from kdsearch.analysis.results import SpaceResult, SweepResult
@@ -317,16 +317,16 @@ def _stopped(space: SpaceResult) -> str:
     drawn, curve = space.population, space.curve
     if curve is None or not drawn.epsilon:
         return ""
-    aside = drawn.share_of((STOPPED,)) + drawn.late
+    aside = drawn.share_of((STOPPED, PAUSED)) + drawn.late
     return (
-        f" {plural(aside, 'draw was', 'draws were')} stopped by the scheduler or promoted late; those that chance "
-        f"(epsilon {drawn.epsilon:g}) let go on stand for them, weighted by one over their probability. Together they "
-        f"say as much as {plural(round(curve.n_effective), 'draw')} that nobody stops."
+        f" {plural(aside, 'draw was', 'draws were')} stopped or paused by the scheduler, or promoted late; those "
+        f"that chance (epsilon {drawn.epsilon:g}) let go on stand for them, weighted by one over their "
+        f"probability. Together they say as much as {plural(round(curve.n_effective), 'draw')} that nobody stops."
     )
 
 
 def _waiting(drawn: Population) -> str:
-    aside = drawn.share_of((STOPPED,)) + drawn.late if drawn.epsilon else 0
+    aside = drawn.share_of((STOPPED, PAUSED)) + drawn.late if drawn.epsilon else 0
     waiting = drawn.drawn - drawn.n - aside
     return f" {plural(waiting, 'draw has', 'draws have')} no outcome yet." if waiting else ""
 

@@ -263,10 +263,16 @@ def test_unfinished_sweeps_have_a_sensible_page(record, tmp_path, change, words)
     assert "None" not in text
 
 
-def test_survivors_of_a_scheduler_are_refused(record, tmp_path):
+@pytest.mark.parametrize(
+    ("state", "told"), [("stopped", "stopped early"), ("paused", "paused at a rung")], ids=str
+)
+def test_survivors_of_a_scheduler_are_refused(record, tmp_path, state, told):
+    """A paused trial was cut off by its results as well, until it is promoted: an interrupted sweep is full of them."""
     trials = record.trials.copy()
-    trials.loc[trials["number"] % 7 == 0, "state"] = "stopped"
+    cut = trials["number"] % 7 == 0
+    trials.loc[cut, "state"], trials.loc[cut, "error"] = state, float("nan")
     files = write_report([replace(record, trials=trials)], tmp_path / "out")
+    assert told in spoken(files.page.read_text(encoding="utf-8"))
     assert "they are no sample of the space" in spoken(files.page.read_text(encoding="utf-8"))
     assert rows(files.folder, "auc.csv") == []
     assert rows(files.folder, "edf.csv") == []
