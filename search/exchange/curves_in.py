@@ -2,18 +2,26 @@
 
 They come in a file of their own beside the trials', and then trials are told by their number; or alone, and then rows
 with the same number (without numbers: the same parameters and `seed` or `repeat`) are one trial, whose error is that
-of its last epoch.
+of its last epoch, and whose state, if --state names its column, is that of the last epoch's row.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 from typing import Final
 
-from kdsearch.search.exchange.incoming import Batch, Incoming, settle_state, without_error
+from kdsearch.search.exchange.incoming import (
+    WITH_ERROR,
+    Batch,
+    Incoming,
+    read_state,
+    settle_state,
+    some,
+    without_error,
+)
 from kdsearch.search.exchange.table_in import Naming, Roles, batch_of, parameters_of, roles_of
 from kdsearch.search.exchange.text_tables import TextTable
 from kdsearch.search.searchers.plans import TEST, VALIDATION, objective_metric
@@ -21,6 +29,7 @@ from kdsearch.search.trialdb import TrialState
 from kdsearch.spaces import TARGET, DesignSpace
 from kdsearch.spaces.errors import UsageError
 
+_NAMED: Final = 5  # trials that a note lists
 _OBJECTIVES: Final = tuple(f"{TARGET}/{name}" for name in (VALIDATION, TEST))
 
 
@@ -57,7 +66,22 @@ def trials_from_curves(table: TextTable, naming: Naming, roles: Roles) -> Batch:
     if without:
         raise without_error(table.where, without, roles.objective)
     batch = batch_of(table, naming, roles, found)
-    return replace(batch, notes=(*batch.notes, *_notes(table, shift)))
+    return replace(batch, notes=(*batch.notes, *_notes(table, shift), *_short(table, roles, found)))
+
+
+def _short(table: TextTable, roles: Roles, trials: Sequence[Incoming]) -> tuple[str, ...]:
+    """Say that trials end sooner than others do: nothing but their state tells whether they were cut short."""
+    longest = max((max(trial.curve) for trial in trials), default=0)
+    short = [t for t in trials if t.state is TrialState.COMPLETE and max(t.curve) < longest]
+    if not short or roles.state is not None:
+        return ()
+    shown = ", ".join(trial.place for trial in short[:_NAMED]) + (", ..." if len(short) > _NAMED else "")
+    note = (
+        f"The curves of {some(len(short), 'trial', 'trials')} of {table.where} end before epoch {longest}, where "
+        f"others end ({shown}), and were taken for whole trainings. If they were cut short, say so in a column that "
+        "--state names: their last errors are no final ones."
+    )
+    return (note,)
 
 
 def with_curves(batch: Batch, table: TextTable, naming: Naming, space: DesignSpace | None) -> Batch:
@@ -179,8 +203,13 @@ def _trial(
             )
     curve = _curve(table, naming, roles, epochs, metric=_OBJECTIVES[0], shift=shift)
     last = curve[max(curve)].get(_OBJECTIVES[0])
-    state = TrialState.DIVERGED if last is not None and not isfinite(last) else None
-    settled, error, message = settle_state(state, last, naming.missing, "")
+    state = None
+    if roles.state is not None:
+        state = read_state(table.columns[roles.state][epochs.last], table.at(epochs.last, roles.state))
+    diverged = last is not None and not isfinite(last) and (state is None or state in WITH_ERROR)
+    settled, error, message = settle_state(
+        TrialState.DIVERGED if diverged else state, last, naming.missing, ""
+    )
     if settled is None:
         return None
     return Incoming(
@@ -191,7 +220,7 @@ def _trial(
         error=error,
         seed=None if roles.seed is None else table.whole(first, roles.seed),
         curve=curve,
-        message=message or ("the error after its last epoch is not finite" if state else ""),
+        message=message or ("the error after its last epoch is not finite" if diverged else ""),
     )
 
 

@@ -122,8 +122,11 @@ def settle_state(
 ) -> tuple[TrialState | None, float | None, str]:
     """Return state, error and message that a trial has here; no state: it lacks an error, which is refused.
 
-    state: as the file has it, None: it does not say. A trial that had not ended there never will here: it is lost.
+    state: as the file has it, None: it does not say. A trial that had not ended there never will here: it is lost; one
+    that was paused was cut off by its results, and is stopped.
     """
+    if state is TrialState.PAUSED:
+        state, message = TrialState.STOPPED, message or "it was paused where it came from"
     if state is None or state in WITH_ERROR:
         return _of_error(state, error, missing, message)
     if state in _ENDED or state is TrialState.LOST:

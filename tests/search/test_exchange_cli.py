@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from kdsearch.analysis.results import analyse
 from kdsearch.search.cli import _run
 from kdsearch.search.trialdb import TrialDatabase, read_record
 
@@ -197,6 +198,29 @@ def test_a_table_of_curves_alone(here, capsys):
     )
     frame.assign(trial=0, epoch=range(12), loss=frame["epoch"]).to_csv("long.csv", index=False)
     refused(here, capsys, ["import", "long.csv", "--name", "x"], "changes between line 2 and")
+
+
+def test_curves_that_end_early_are_what_their_state_says(here, capsys):
+    """A pruned trial's last error is no final one: it must not come into an error distribution as one."""
+    rows = [
+        (n, n / 10, epoch, 50 - epoch + n, ("complete", "pruned", "paused")[n % 3])
+        for n in range(6)
+        for epoch in range(1, 2 if n % 3 else 5)
+    ]
+    frame = pd.DataFrame(rows, columns=["trial", "x", "epoch", "error", "what"])
+    frame.to_csv("long.csv", index=False)
+    assert _run(["import", "long.csv", "--state", "what", "--design", "random"]) == 0
+    _, trials = stored("long")
+    assert [str(t.state) for t in trials] == ["complete", "stopped", "stopped"] * 2
+    out, err = told(capsys)
+    assert "end before epoch 4" not in out + err
+    with TrialDatabase.open("sqlite:///kdsearch.db", read_only=True) as database:
+        (space,) = analyse(read_record(database, "long")).spaces
+    assert "4 stopped early" in space.population.refused
+    assert _run(["import", "long.csv", "--ignore", "what", "--name", "mute"]) == 0
+    assert {str(t.state) for t in stored("mute")[1]} == {"complete"}
+    said = " ".join("".join(told(capsys)).split())
+    assert "The curves of 4 trials of long.csv end before epoch 4, where others end (line 6, line 7," in said
 
 
 @pytest.mark.parametrize(
