@@ -2,7 +2,8 @@
 
 The columns are the parameters, `repeat` (which training of the configuration, counted from 0 by trial number), `epoch`,
 the metrics by their own names and `seconds`. Only trainings that ended are in it: complete ones, and those that
-diverged up to where they did; what was stopped or failed has no result and is counted.
+diverged up to where they did; what was stopped or failed has no result and is counted. Final trials (measured on the
+test part, often trained on the validation part as well) are not: they have another error, or no validation error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from kdsearch.search.config import SweepFile, parse_sweep
+from kdsearch.search.searchers.plans import VALIDATION, objective_of
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb.places import parse_url, sqlite_path
 from kdsearch.search.trialdb.states import Role, SweepState
@@ -59,13 +61,15 @@ def sweep_table(database: TrialDatabase, name: str, *, metrics: Sequence[str] | 
         for each in space_from_spec(space.specification).parameter_names
     ]
     trials = database.trials_frame(name, role=Role.SEARCH)
+    trials = trials.loc[[objective_of(plan or {}) == VALIDATION for plan in trials["plan"]]]
     ended = trials[trials["state"].isin(_ENDED)]
     if ended.empty:
         raise UsageError(
             f"no trial of sweep {name} ended with a result", "There is nothing to make a table of."
         )
     columns = [f"{_PREFIX}{each}" if f"{_PREFIX}{each}" in ended else each for each in parameters]
-    told = ended[["number", *columns]].set_axis(["number", *parameters], axis="columns")
+    told = ended.reindex(columns=["number", *columns])  # one that no trial has is in no frame
+    told = told.set_axis(["number", *parameters], axis="columns")
     repeat = told.groupby(parameters, dropna=False, sort=False).cumcount()
     for each in parameters:
         told[each] = told[each].map(_cell).astype(str)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,13 +15,23 @@ import yaml
 
 from kdsearch.search.cli import _run
 from kdsearch.search.config import load_sweep, parse_sweep
+from kdsearch.search.searchers.plans import final_plan
 from kdsearch.search.tables import sweep_table, with_table, write_table
 from kdsearch.search.trialdb import TrialDatabase
+from kdsearch.search.trialdb import operations as op
+from kdsearch.search.trialdb.states import SweepState, TrialState
+from kdsearch.spaces import configuration_key
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.table.kind import load_table
 from kdsearch.trainables.table.known import known_table, known_tables
 from kdsearch.trainables.table.settings import TableSettings
+
+_spec = importlib.util.spec_from_file_location(
+    "exchange_cases", Path(__file__).with_name("exchange_cases.py")
+)
+cases = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(cases)
 
 PLAIN = {
     "kind": "parameters",
@@ -75,6 +87,65 @@ def test_a_sweep_comes_back_as_the_table_that_answered_it(db, here, name, capsys
         assert [each.repeat for each in found] == ["0", "1", "2"]
         assert all(each.final_error == curve.final_error for each in found)
         assert all(each.metrics(1) == curve.metrics(1) for each in found)
+
+
+@pytest.fixture
+def small(here):
+    """A finished sweep of two configurations without `y`; trials 2 and 3 are final ones of the first."""
+    spec = {
+        "kind": "parameters",
+        "parameters": {
+            "x": {"type": "categorical", "values": ["a", "b", "c"]},
+            "y": {"type": "float", "low": 0, "high": 1, "when": {"x": "c"}},
+        },
+    }
+    with TrialDatabase.open("sqlite:///small.db") as database:
+        cases.add_sweep(database, "s", spec, [{"x": "a"}, {"x": "b"}], errors=[5.0, 20.0])
+        for number in (2, 3):
+            plan = final_plan("best", number - 2, train_on="all", optimised=False)
+            row = op.TrialRow(
+                number=number, configuration={"x": "a"}, configuration_hash=configuration_key({"x": "a"}),
+                seed=number, created=cases.START, sampling_design="confirmation", plan=plan,
+            )  # fmt: skip
+            values = {"1/train_loss": 1.0, "1/test_error": 6.0}
+            database.apply(
+                [
+                    op.AddTrials("s", (row,)),
+                    op.RecordMetrics("s", (op.MetricRow(number=number, attempt=1, step=3, values=values),)),
+                    op.FinishTrials(
+                        "s",
+                        (
+                            op.ResultRow(
+                                number=number, attempt=1, state=TrialState.COMPLETE, at=cases.START, error=6.0
+                            ),
+                        ),
+                    ),
+                ]
+            )
+        database.apply([op.SetSweepState("s", (op.StateChange(state=SweepState.COMPLETE, at=cases.START),))])
+    return spec
+
+
+def test_final_trials_are_not_in_the_table(small, here):
+    """They have no validation error: in the table they would be trainings of the best one that diverged."""
+    with TrialDatabase.open("sqlite:///small.db", read_only=True) as database:
+        found = sweep_table(database, "s")
+    write_table(found, here / "t.csv")
+    table = load_table(TableSettings.from_mapping({"file": "t.csv", "space": small}), None)
+    assert (found.curves, found.left_out) == (2, 0)
+    assert [curve.final_error for curve in table.curves({"x": "a"})] == [5.0]
+    assert "1/test_error" not in found.frame
+
+
+def test_a_parameter_that_no_trial_has_is_an_empty_column(small):
+    with TrialDatabase.open("sqlite:///small.db", read_only=True) as database:
+        found = sweep_table(database, "s")
+    assert found.configurations == 2
+    ends = found.frame[found.frame["epoch"] == 3]
+    assert ends[["x", "y", "repeat", "1/val_error"]].to_numpy().tolist() == [
+        ["a", "", 0, 5.0],
+        ["b", "", 0, 20.0],
+    ]
 
 
 def test_metrics_can_be_chosen_and_files_are_not_written_over(db, here, capsys):
@@ -145,7 +216,7 @@ def test_the_table_of_all_graphs_of_space_c():
     counts = sweep.design_space().counts()
     # without an edge to the target: 3^4 encodings, (3^4 + 3^2) / 2 = 45 classes
     assert (counts.classes, counts.valid_classes) == (1134, 1134 - 45)
-    assert told["counts"]["classes"], told["counts"]["valid_classes"] == (
+    assert (told["counts"]["classes"], told["counts"]["valid_classes"]) == (
         counts.classes,
         counts.valid_classes,
     )
