@@ -110,9 +110,16 @@ def _check_folder(out: Path) -> None:
 
 
 def _check_names(study: Study, url: str) -> None:
-    """Refuse, before anything runs, a database that has the runs already."""
+    """Refuse, before anything runs, entries whose runs would have one name, and a database that has them already."""
+    named: dict[str, str] = {}
     for entry in study.sweeps:
         name = derived_name(study.file.name, entry, 0)
+        twin = named.setdefault(name, entry)
+        if twin != entry:
+            raise UsageError(
+                f"the runs of the entries {twin!r} and {entry!r} would both be kept as {name}",
+                "Let the first 28 characters of their names differ in a letter or digit.",
+            )
         if holds(url, name):
             raise UsageError(
                 f"{url} has the sweep {name} already", "Give another database with --keep, or another name."

@@ -190,6 +190,14 @@ def test_runs_can_be_kept_in_a_database(table, here, capsys):
     assert data["simulated"]["trials"] > 0
 
 
+def test_entries_that_would_be_kept_under_one_name_are_refused_before_anything_runs(table, here, capsys):
+    entries = {"random": {"searcher": "random"}, "a b": {"searcher": "random"}, "a+b": {"searcher": "random"}}
+    path = write(here / "c.yaml", file_of(table, runs=2, entries=entries))
+    assert _run(["compare", path, "--keep", "sqlite:///kept.db"]) == 2
+    assert "'a b' and 'a+b' would both be kept as searchers.a-b.0" in capsys.readouterr().err
+    assert not (here / "kept.db").exists()
+
+
 def refusal(data):
     def read():
         prepare(parse_comparison(data, "c.yaml"), "c.yaml", db="", folder=None, data_root=None)

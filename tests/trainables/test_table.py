@@ -209,6 +209,7 @@ def without(rows, column):
         (lambda r: changed(r, 4, **{"1/val_error": "bad"}), "line 6: 1/val_error is 'bad', no number"),
         (lambda r: changed(r, 4, **{"1/val_error": ""}), "line 6: 1/val_error is empty, no number"),
         (lambda r: changed(r, 4, seconds="-1"), "line 6: seconds is -1"),
+        (lambda r: changed(r, 4, seconds="inf"), "line 6: seconds is inf"),
         (lambda r: changed(r, 0, layers="7"), "line 2: layers is '7', which the space does not have"),
         (lambda r: changed(r, 0, optimiser="SGD"), "line 2: optimiser is 'SGD'"),
         (lambda r: changed(r, 0, momentum=""), "line 2: optimiser=sgd layers=1 is no valid configuration"),

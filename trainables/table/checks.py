@@ -168,10 +168,12 @@ def _numbers(rows: Rows, columns: Columns) -> NDArray[np.float64]:
             raise UsageError(
                 f"{rows.where}, {rows.place(row)}: {name} is {shown}, no number", f"Write a number.{more}"
             )
-        if name == SECONDS and (numbers < 0).any():
-            row = int(np.flatnonzero(numbers < 0)[0])
+        impossible = (numbers < 0) | np.isinf(numbers)
+        if name == SECONDS and impossible.any():
+            row = int(np.flatnonzero(impossible)[0])
             raise UsageError(
-                f"{rows.where}, {rows.place(row)}: seconds is {text.iloc[row]}", "It must be 0 or more."
+                f"{rows.where}, {rows.place(row)}: seconds is {text.iloc[row]}",
+                "It must be 0 or more, and finite.",
             )
         found.append(numbers)
     return np.stack(found, axis=1)
