@@ -98,8 +98,8 @@ class TextTable:
                 f"{self.at(row, column)}: {cell!r} is no time", "Write it as 2026-01-31T12:00:00+00:00."
             ) from None
 
-    def data(self, row: int, column: str) -> Any:
-        """Return a cell's JSON, None where it is empty.
+    def data(self, row: int, column: str) -> Mapping[str, Any] | None:
+        """Return a cell's JSON object, None where it is empty.
 
         Raises:
             UsageError: it is none.
@@ -107,9 +107,15 @@ class TextTable:
         """
         cell = self.columns[column][row].strip()
         try:
-            return json.loads(cell) if cell else None
+            found = json.loads(cell) if cell else None
         except ValueError:
-            raise UsageError(f"{self.at(row, column)}: {cell[:60]!r} is no JSON") from None
+            found = cell
+        if found is not None and not isinstance(found, dict):
+            raise UsageError(
+                f"{self.at(row, column)}: {cell[:60]!r} is no JSON object",
+                f"If the column means nothing here, leave it out: --ignore {column}.",
+            )
+        return found
 
 
 def read_text_table(path: Path) -> TextTable:

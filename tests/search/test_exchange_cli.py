@@ -242,6 +242,7 @@ def test_curves_that_end_early_are_what_their_state_says(here, capsys):
         ("x,error\n1,2\n1,2\n", [], ["line 2 and line 3 have the same parameters and the same error"]),
         ("x,seed,error\n1,5,2\n1,5,3\n", [], ["the same seed (5)", "--ignore seed"]),
         ("x,seed,error\n1,a,2\n", [], ["column seed: 'a' is no whole number"]),
+        ('x,plan,error\n1,"[1]",2\n', [], ["line 2, column plan: '[1]' is no JSON object", "--ignore plan"]),
         ("x,state,error\n1,done,2\n", [], ["unknown trial state 'done'", "complete"]),
         ("error\n1\n", [], ["has no parameters"]),
         (lines(), ["--error", "eror"], ["unknown column 'eror'", "Did you mean 'error'?"]),
