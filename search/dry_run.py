@@ -18,7 +18,7 @@ from kdsearch.search.launch import Launch, ray_options, stored_names
 from kdsearch.search.lines import line_of
 from kdsearch.search.packing import packed
 from kdsearch.search.runner import Slots, local_slots, ray_session
-from kdsearch.search.searchers import make_searcher
+from kdsearch.search.searchers import make_searcher, nobody
 from kdsearch.search.searchers.base import Request, Searcher
 from kdsearch.search.trial_states import LiveTrial
 from kdsearch.search.trialdb.errors import SweepNameTakenError
@@ -56,7 +56,7 @@ def dry_run(sweep: SweepFile, launch: Launch, *, name: str | None) -> DryRun:
     problems: list[Problem] = []
     slots = _slots(sweep, launch, problems)
     before = pretrainings(sweep)
-    searcher = make_searcher(sweep, first_number=before)
+    searcher = make_searcher(sweep, first_number=before, chooser=nobody)
     wanted = sweep.run.pack * (slots.concurrency if slots else 1) * WAVES
     requests = searcher.ask(max(wanted, FIRST))
     space = sweep.design_space()

@@ -28,7 +28,7 @@ from kdsearch.search.imported import check_not_imported
 from kdsearch.search.progress import Display
 from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
 from kdsearch.search.schedulers import Scheduler, make_scheduler
-from kdsearch.search.searchers import Chooser, make_searcher
+from kdsearch.search.searchers import Chooser, make_searcher, nobody
 from kdsearch.search.searchers.base import Note
 from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.searchers.plans import objective_of
@@ -188,7 +188,8 @@ def _revised(
 
 def _first_notes(sweep: SweepFile) -> set[str]:
     """What a searcher says of itself before it has asked for anything."""
-    return {each.text for each in make_searcher(sweep, first_number=0).drain() if isinstance(each, Note)}
+    searcher = make_searcher(sweep, first_number=0, chooser=nobody)
+    return {each.text for each in searcher.drain() if isinstance(each, Note)}
 
 
 def replayed(decided: Sequence[Mapping[str, Any]], ask: Chooser) -> Chooser:

@@ -8,7 +8,7 @@ from kdsearch.search.searcher_settings import ProposingSettings
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
 from kdsearch.search.searchers.confirmation import Confirmation
 from kdsearch.search.searchers.kinds import SearcherKind, Task
-from kdsearch.search.searchers.policies import Chooser, interactive
+from kdsearch.search.searchers.policies import Chooser, interactive, nobody
 from kdsearch.search.searchers.proposing import ProposalSearch, Proposer
 
 if TYPE_CHECKING:  # sweep files are checked with the help of searchers
@@ -26,6 +26,7 @@ __all__ = [
     "Task",
     "interactive",
     "make_searcher",
+    "nobody",
 ]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search.searcher_settings import RefinementSettings
@@ -170,6 +170,11 @@ def policy_for(settings: RefinementSettings, chooser: Chooser | None) -> Policy:
             if chooser is None:
                 raise ValueError("the interactive policy needs a chooser")
             return Interactive(settings.min_draws, chooser)
+
+
+def nobody(look: Look, rows: Sequence[ConditionRow]) -> NoReturn:
+    """The chooser of a search that is looked at and never run: no result is told, so nothing is to be chosen."""
+    raise RuntimeError(f"nobody is there to choose among {len(rows)} conditions of space {look.space}")
 
 
 def interactive(settings: RefinementSettings) -> bool:

@@ -15,6 +15,7 @@ import yaml
 
 from kdsearch.search import launch as launching
 from kdsearch.search.cli import _run, resume, run
+from kdsearch.search.config import parse_sweep
 from kdsearch.search.coordinator import Idle
 from kdsearch.search.runner import Interrupted, Slots
 from kdsearch.search.trialdb import TrialDatabase, read_record
@@ -250,6 +251,33 @@ def test_what_results_depend_on_is_never_changed(worker, capsys, change):
         assert "cannot change" in error
     assert STANDING.standing("kdsearch.db") == before
     assert len(worker.ran) == 2
+
+
+def test_a_search_that_asks_a_person_takes_changes_like_any_other(worker, capsys, monkeypatch):
+    space = {
+        "kind": "ktg",
+        "target": "s",
+        "auxiliary": {"count": 1, "models": ["s", "w"]},
+        "gates": ["through", "cutoff", "linear"],
+    }
+    searcher = {"kind": "refinement", "policy": "interactive", "draws": 8, "limit": 6, "min_draws": 2}
+    sweep = parse_sweep({**SWEEP, "space": space, "searcher": searcher}, "a test")
+    with TrialDatabase.open(URL) as database:
+        database.create_sweep(
+            "s",
+            kind="refine",
+            trainable="constant",
+            settings=sweep.resolved(),
+            seed=5,
+            code_version="",
+            environment={},
+        )
+    monkeypatch.setattr(resume, "check_person", lambda _: None)
+    worker.before = 0
+    assert _run(["resume", "s", "--set", "title=Other", "--accept-changes", "--json"]) == 130
+    assert "unexpected" not in told(capsys)
+    with TrialDatabase.open(URL, create=False, read_only=True) as database:
+        assert database.sweep("s").settings["title"] == "Other"
 
 
 def test_changes_of_a_finished_sweep_are_kept_and_nothing_runs(worker, capsys):

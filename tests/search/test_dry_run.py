@@ -139,6 +139,15 @@ def test_trials_of_methods_and_of_a_search_by_results(here):
     assert ran.found["first"][0]["plan"]["method"] == "b"  # the method with most rounds goes first
 
 
+def test_a_search_that_asks_a_person_is_shown_without_one(here, capsys):
+    searcher = {"kind": "refinement", "policy": "interactive", "draws": 6, "limit": 4, "min_draws": 2}
+    _, ran = found(searcher=searcher, scheduler="none")
+    assert ran.found["trials"]["least"] >= 1
+    (here / "s.yaml").write_text(yaml.safe_dump({**SWEEP, "searcher": searcher, "scheduler": "none"}))
+    assert _run(["refine", "s.yaml", "--dry-run"]) == 0
+    assert "first configurations" in capsys.readouterr().out
+
+
 def test_the_commands_print_it(here, capsys):
     (here / "s.yaml").write_text(yaml.safe_dump(SWEEP))
     assert _run(["sweep", "s.yaml", "--dry-run"]) == 0
