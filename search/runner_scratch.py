@@ -24,8 +24,10 @@ def scratch_folder() -> Iterator[Path]:
     _delete_forsaken(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
         folder = Path(name)
-        with (folder / _LOCK).open("w") as lock:
+        new = folder / f"{_LOCK}.new"
+        with new.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            new.rename(folder / _LOCK)  # others see a lock only once it is held
             inner = folder / "tune"
             inner.mkdir()
             yield inner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -27,6 +28,21 @@ def test_it_goes_with_its_run_and_leaves_those_of_others_alone(temporary):
         with scratch_folder():
             assert (one / "state").exists()
     assert [path.name for path in temporary.iterdir()] == [f"{PREFIX}of-an-earlier-version"]
+
+
+def test_one_that_is_just_being_made_is_left_alone(temporary, monkeypatch):
+    """Another sweep begins, and looks for forsaken folders, between the making of the file and its lock."""
+    lock = fcntl.flock
+
+    def late(file, how):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        with scratch_folder():
+            pass
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with scratch_folder() as folder:
+        assert list(folder.iterdir()) == []
 
 
 def test_that_of_a_killed_driver_goes_with_the_next_one(temporary):
