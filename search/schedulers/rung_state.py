@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
 
@@ -34,25 +35,32 @@ class RungState:
         self._passed: dict[int, dict[int, float | None]] = {}  # trial -> rung -> probability of going on
 
     def diverged(self, trial: int, epoch: int, *, search: str = "") -> Verdict | None:
-        """Let a trial that diverged in `epoch` count as the worst at the rung it was on its way to, if there is one."""
+        """Let a trial that diverged in `epoch` count as the worst at the rung it was on its way to, if there is one.
+
+        Where it does so again, in another attempt, the first decision stands.
+        """
         bracket = self.chances.bracket(trial)
         epochs = [rung for rung in self.rungs[bracket:] if rung >= epoch]
         if not epochs:
             return None
         place = Place(search, bracket, epochs[0])
         rung = self._rung(place)
+        past = rung.by_trial.get(trial)
         rung.remove(trial)
-        verdict = Verdict(
-            trial=trial,
-            rung=place.rung,
-            value=None,
-            cutoff=None,
-            recorded=len(rung.rewards),
-            stopped=False,
-            reason=f"diverged in epoch {epoch}: counts as the worst",
-            bracket=bracket,
-            probability=1.0 if self.chances.epsilon else None,
-        )
+        if past is not None and past.value is None:
+            verdict = replace(past, reason=f"diverged in epoch {epoch} once more: the first decision stands")
+        else:
+            verdict = Verdict(
+                trial=trial,
+                rung=place.rung,
+                value=None,
+                cutoff=None,
+                recorded=len(rung.rewards),
+                stopped=False,
+                reason=f"diverged in epoch {epoch}: counts as the worst",
+                bracket=bracket,
+                probability=1.0 if self.chances.epsilon else None,
+            )
         self._put(place, verdict)
         return verdict
 

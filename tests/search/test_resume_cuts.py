@@ -65,6 +65,12 @@ CASES = {
         "searcher": {"kind": "random", "trials": 6},
         "scheduler": {"kind": "asha", "rungs": [1, 2], "mode": "promote"},
     },
+    "asha where trials diverge": {
+        "space": PARAMETERS,
+        "searcher": {"kind": "random", "trials": 4},
+        "scheduler": {"kind": "asha", "rungs": [1, 2]},
+        "trainable": {"kind": "constant", "epochs": 4, "curve": 20, "wobble": 10, "diverge": [1, 2]},
+    },
     "refinement": {
         "space": GRAPHS,
         "searcher": {"kind": "refinement", "draws": 8, "limit": 6, "repeats": 1, "min_draws": 2},
@@ -238,6 +244,10 @@ def test_a_trial_that_was_stopped_ends_so_where_only_the_decision_was_written(ca
             _, resumed, *_ = drive(sweep, database, folder, clock)
         assert not decided & {number for number, _ in resumed}
         assert STANDING.standing(folder / "t.db") == whole
+
+
+def test_a_trial_that_diverges_again_counts_once_where_its_end_was_not_written(clock, tmp_path, empty):
+    check_kills("asha where trials diverge", 0, clock, tmp_path, empty, kills=None)
 
 
 @pytest.mark.kill
