@@ -1,7 +1,7 @@
 """What differs between a sweep's settings and a sweep file, and what of it a sweep that has begun may take.
 
 A trial's result must not depend on when it was trained. So a resume takes what no result depends on (how trials run,
-the title), and more trials of a searcher whose first N trials are those of a search of N: all else is another sweep.
+the title; what a scheduler decides depends on the order of results, and with it on packs and workers), and more trials of a searcher whose first N trials are those of a search of N: all else is another sweep.
 Statistics are fixed before data is seen; changed afterwards, they would be chosen by what they say.
 """
 
