@@ -8,6 +8,7 @@ test part, often trained on the validation part as well) are not: they have anot
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import hashlib
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ def sweep_table(database: TrialDatabase, name: str, *, metrics: Sequence[str] | 
 
     Raises:
         UnknownNameError: there is no such sweep.
-        UsageError: the sweep is not finished, or none of its trials ended with a result.
+        UsageError: the sweep is not finished, none of its trials ended with a result, or none has such a metric.
 
     """
     sweep = database.sweep(name)
@@ -80,7 +81,7 @@ def sweep_table(database: TrialDatabase, name: str, *, metrics: Sequence[str] | 
             "A table has one of these for itself.",
         )
     told.insert(len(parameters) + 1, apart, repeat)
-    values = _values(database.curves_frame(name, trials=ended["number"].tolist()), metrics)
+    values = _values(database.curves_frame(name, trials=ended["number"].tolist()), metrics, name)
     frame = told.merge(values, left_on="number", right_on="trial", how="inner", sort=False)
     frame = frame.sort_values(["number", "epoch"], kind="stable").drop(columns=["number", "trial"])
     return SweepTable(
@@ -99,18 +100,32 @@ def _cell(value: Any) -> str:
     return label_of(item() if callable(item) else value)
 
 
-def _values(curves: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFrame:
+def _values(curves: pd.DataFrame, metrics: Sequence[str] | None, sweep: str) -> pd.DataFrame:
     """Return one row for each trial and epoch, and a column for each metric, seconds last."""
     node, metric = curves["node"].astype(str), curves["metric"].astype(str)
     named = (node + "/").where(curves["node"] > 0, "") + metric
     curves = curves.assign(name=named)[["trial", "epoch", "name", "value"]]
-    kept = [str(each) for each in dict.fromkeys(named) if each != "seconds"]
-    kept = [each for each in kept if "/" in each and (metrics is None or each in metrics)]
+    known = sorted({str(each) for each in named if "/" in str(each)})
+    _check_metrics(metrics or (), known, sweep)
+    kept = [each for each in known if metrics is None or each in metrics]
     wide = curves.pivot_table(
         index=["trial", "epoch"], columns="name", values="value", dropna=False, aggfunc="last", observed=True
     )
     seconds = ["seconds"] if "seconds" in wide else []
-    return wide[[*sorted(kept), *seconds]].reset_index()
+    return wide[[*kept, *seconds]].reset_index()
+
+
+def _check_metrics(asked: Sequence[str], known: Sequence[str], sweep: str) -> None:
+    """Refuse a metric that no trial has; seconds are in the table whether they are asked for or not."""
+    for each in asked:
+        if each in known or each == "seconds":
+            continue
+        near = difflib.get_close_matches(each, known, n=1)
+        guess = f", did you mean {near[0]!r}?" if near else ""
+        raise UsageError(
+            f"no trial of sweep {sweep} has a metric {each!r}{guess}",
+            f"There are: {', '.join(known) or 'none'}.",
+        )
 
 
 def write_table(table: SweepTable, path: Path) -> None:

@@ -163,6 +163,16 @@ def test_metrics_can_be_chosen_and_files_are_not_written_over(db, here, capsys):
     assert not list(here.glob(".*.part"))
 
 
+@pytest.mark.parametrize("more", [(), ("--metric", "1/val_error")])
+def test_a_metric_that_no_trial_has_is_refused(db, here, capsys, more):
+    arguments = ["table", "all.every.0", "--db", db, "--out", "t.csv", *more, "--metric", "1/val_eror"]
+    assert _run(arguments) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no trial of sweep all.every.0 has a metric '1/val_eror', did you mean '1/val_error'?" in said
+    assert "There are: 1/val_error, 2/val_error." in said
+    assert not (here / "t.csv").exists()
+
+
 def test_the_same_table_is_the_same_bytes(db, here):
     with TrialDatabase.open(db, create=False, read_only=True) as database:
         for name in ("one.csv.gz", "two.csv.gz"):
