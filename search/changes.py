@@ -1,7 +1,8 @@
 """What differs between a sweep's settings and a sweep file, and what of it a sweep that has begun may take.
 
 A trial's result must not depend on when it was trained. So a resume takes what no result depends on (how trials run,
-the title; what a scheduler decides depends on the order of results, and with it on packs and workers), and more trials of a searcher whose first N trials are those of a search of N: all else is another sweep.
+the title; what a scheduler decides depends on the order of results, and with it on packs and workers), and more trials
+of a searcher whose first N trials are those of a search of N: all else is another sweep.
 Statistics are fixed before data is seen; changed afterwards, they would be chosen by what they say.
 """
 
@@ -165,10 +166,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def check_accepted(name: str, found: Sequence[Difference], *, accepted: bool, flag: str) -> None:
+def check_accepted(
+    name: str, found: Sequence[Difference], *, accepted: bool, flag: str, began: int | None = None
+) -> None:
     """Refuse differences that a sweep never takes, and others unless they are accepted.
 
-    flag: the option that accepts them, for the message.
+    flag: the option that accepts them, for the message. began: the trials that it was asked for at first, if it was
+    extended since.
 
     Raises:
         UsageError: what differs, and what can be done.
@@ -178,11 +182,27 @@ def check_accepted(name: str, found: Sequence[Difference], *, accepted: bool, fl
     if never:
         reasons = "; ".join(f"{each.key} ({each.refused})" for each in never)
         raise UsageError(
-            f"this is not the sweep that {name} is: {told(found)}. A sweep that has begun keeps {reasons}",
-            "Run it as a new sweep (`kdsearch sweep FILE`), or give the file that this one began with.",
+            f"this is not the sweep that {name} is now: {told(found)}. A sweep that has begun keeps {reasons}",
+            _way_out(never, began),
         )
     if found and not accepted:
         raise UsageError(
-            f"this is not what sweep {name} began with: {told(found)}",
+            f"this is not what sweep {name} is now: {told(found)}",
             f"None of it changes a result that is there. Give {flag} to go on with it.",
         )
+
+
+def _way_out(never: Sequence[Difference], began: int | None) -> str:
+    fewer = [each for each in never if each.key == TRIALS and each.wanted is not None]
+    if fewer and len(never) == 1:
+        now = fewer[0].stored
+        since = f"The sweep was extended from {began} to {now} trials since it began. " if began else ""
+        return f"{since}Give `--trials {now}` with the file, or write {TRIALS} {now} into it."
+    return "Run it as a new sweep (`kdsearch sweep FILE`), or give the file that this one began with."
+
+
+def trials_at_first(events: Sequence[Mapping[str, Any]]) -> int | None:
+    """What a sweep was asked for before its first extension; None: it was never extended. events: data of changes."""
+    grown = (change for data in events for change in data["changed"] if change["key"] == TRIALS)
+    first = next(grown, None)
+    return None if first is None else first["from"]

@@ -17,6 +17,7 @@ from kdsearch.search.changes import (
     differences,
     extended,
     shown,
+    trials_at_first,
 )
 from kdsearch.search.cli.common import check_report_folder, messages, set_option
 from kdsearch.search.cli.databases import open_to_read
@@ -32,6 +33,7 @@ from kdsearch.search.cli.running import (
     timed,
 )
 from kdsearch.search.config import SweepFile, changed_sweep, load_sweep, parse_sweep
+from kdsearch.search.trialdb.record import CHANGE
 from kdsearch.search.trialdb.states import ENDED, Role
 
 ACCEPT = "--accept-changes"
@@ -40,7 +42,9 @@ ACCEPT = "--accept-changes"
 @click.command("resume", short_help="Go on with an interrupted sweep, or with more trials.")
 @click.argument("name")
 @click.option("--trials", type=click.IntRange(min=1), help="Extend the sweep to this many trials in all.")
-@click.option("--file", "file", metavar="PRESET|FILE", help="Compare the sweep with this sweep file first.")
+@click.option(
+    "--file", "file", metavar="PRESET|FILE", help="Compare the sweep, as it stands now, with this file first."
+)
 @set_option
 @click.option(
     ACCEPT,
@@ -67,6 +71,7 @@ def resume(
     with open_to_read(launch.db) as database:  # one of an earlier version is brought up to date
         row = database.sweep(name)
         counts = database.counts_by_state(name, role=Role.SEARCH)
+        began = trials_at_first([event.data for event in database.events(name, kinds=[CHANGE])])
     out = options["out"] or own_folder(name, row.created)
     check_report_folder(out)
     display, screen = displays(as_json=options["as_json"], known=sum(counts.get(s, 0) for s in ENDED))
@@ -77,7 +82,7 @@ def resume(
             messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
 
     def revise(stored: SweepFile, confirming: bool) -> SweepFile:  # noqa: FBT001 as `launching.Revise` has it
-        return _revised(stored, trials, file, changes, accept=accept, confirming=confirming)
+        return _revised(stored, trials, file, changes, accept=accept, confirming=confirming, began=began)
 
     ran = False
 
@@ -100,6 +105,7 @@ def _revised(
     *,
     accept: bool,
     confirming: bool,
+    began: int | None,
 ) -> SweepFile:
     """The sweep to go on with; what differs from the stored one is shown, and refused where it must be."""
     name = stored.name
@@ -114,7 +120,7 @@ def _revised(
     if found:
         _show(name, found)
     asked = [each for each in found if trials is None or each.key != TRIALS]
-    check_accepted(name, asked, accepted=accept, flag=ACCEPT)
+    check_accepted(name, asked, accepted=accept, flag=ACCEPT, began=began)
     return wanted
 
 

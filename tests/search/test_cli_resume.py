@@ -299,6 +299,23 @@ def test_more_trials_with_a_changed_file_need_one_acceptance(worker, capsys):
     assert sorted(worker.ran) == list(range(8))
 
 
+def test_the_file_that_an_extended_sweep_began_with_is_told_how_to_go_on(worker, capsys):
+    assert _run(["sweep", write(), "--json"]) == 0
+    assert _run(["resume", "s", "--file", write(searcher={"kind": "random", "trials": 5})]) == 2
+    error = told(capsys)
+    assert "this is not the sweep that s is now: searcher.trials: 6 -> 5" in error
+    assert "extended from" not in error
+    assert _run(["resume", "s", "--trials", "8", "--json"]) == 0
+    assert _run(["resume", "s", "--trials", "9", "--json"]) == 0
+    assert _run(["resume", "s", "--file", write()]) == 2
+    error = told(capsys)
+    assert "extended from 6 to 9 trials since it began. Give `--trials 9` with the file" in error
+    assert "new sweep" not in error
+    assert _run(["resume", "s", "--file", write(), "--trials", "9", "--json"]) == 0
+    assert _run(["resume", "s", "--file", write(seed=6)]) == 2
+    assert "Run it as a new sweep" in told(capsys)
+
+
 def test_a_second_driver_is_refused_before_anything_with_the_first_ones_name(worker, capsys):
     worker.before = 2
     assert _run(["sweep", write(), "--json"]) == 130
