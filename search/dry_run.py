@@ -21,6 +21,7 @@ from kdsearch.search.runner import Slots, local_slots, ray_session
 from kdsearch.search.searchers import make_searcher, nobody
 from kdsearch.search.searchers.base import Request, Searcher
 from kdsearch.search.trial_states import LiveTrial
+from kdsearch.search.trialdb.database import check_place
 from kdsearch.search.trialdb.errors import SweepNameTakenError
 from kdsearch.spaces import DesignSpace, describe
 from kdsearch.spaces.errors import KdsearchError
@@ -60,25 +61,24 @@ def dry_run(sweep: SweepFile, launch: Launch, *, name: str | None) -> DryRun:
     wanted = sweep.run.pack * (slots.concurrency if slots else 1) * WAVES
     requests = searcher.ask(max(wanted, FIRST))
     space = sweep.design_space()
-    return DryRun(
-        found={
-            "name": _name(sweep, launch, name, problems),
-            "settings": {
-                **sweep.resolved(),
-                "trainable": {
-                    "kind": sweep.trainable.kind,
-                    **resolved_settings(sweep.trainable.kind, sweep.trainable.settings()),
-                },
+    found = {
+        "name": _name(sweep, launch, name, problems),
+        "settings": {
+            **sweep.resolved(),
+            "trainable": {
+                "kind": sweep.trainable.kind,
+                **resolved_settings(sweep.trainable.kind, sweep.trainable.settings()),
             },
-            "space": describe(space) | {"searched": space.counts().to_dict()},
-            "trials": {**_trials(sweep, searcher), "pretraining": before},
-            "first": [_shown(space, request) for request in requests[:FIRST]],
-            "scheduler": _scheduler(sweep),
-            "resources": _resources(sweep, launch, slots, requests),
-            "data": _data(sweep, launch, problems),
         },
-        problems=problems,
-    )
+        "space": describe(space) | {"searched": space.counts().to_dict()},
+        "trials": {**_trials(sweep, searcher), "pretraining": before},
+        "first": [_shown(space, request) for request in requests[:FIRST]],
+        "scheduler": _scheduler(sweep),
+        "resources": _resources(sweep, launch, slots, requests),
+        "data": _data(sweep, launch, problems),
+    }
+    _place(launch, problems)
+    return DryRun(found=found, problems=problems)
 
 
 def _slots(sweep: SweepFile, launch: Launch, problems: list[Problem]) -> Slots | None:
@@ -91,6 +91,16 @@ def _slots(sweep: SweepFile, launch: Launch, problems: list[Problem]) -> Slots |
     except KdsearchError as error:
         problems.append(Problem(what="resources", error=error))
         return None
+
+
+def _place(launch: Launch, problems: list[Problem]) -> None:
+    """Whether a database can be made or written: a run makes it when data and workers are found, so this comes last."""
+    if any(problem.what == "database" for problem in problems):
+        return
+    try:
+        check_place(launch.db)
+    except KdsearchError as error:
+        problems.append(Problem(what="database", error=error))
 
 
 def _name(sweep: SweepFile, launch: Launch, name: str | None, problems: list[Problem]) -> str:

@@ -370,6 +370,19 @@ class TrialDatabase:
             return frames.curves_frame(connection, sweep, trials=trials, metrics=metrics)
 
 
+def check_place(url: str) -> None:
+    """Refuse a place where `TrialDatabase.open` could make or write no database, as far as can be seen from outside.
+
+    Raises DatabaseUrlError, DatabaseMissingError, DatabaseReadOnlyError, TrialDatabaseError. Makes nothing; of a server
+    nothing is asked.
+    """
+    parsed = parse_url(url)
+    path, place = sqlite_path(parsed), masked(parsed)
+    if path is not None:
+        _check_path(path, place, create=True)
+        _check_rights(path, place)
+
+
 def _check_path(path: Path, place: str, *, create: bool) -> None:
     if path.is_dir():
         raise TrialDatabaseError(f"{place} is a folder", "Give the path of a file in it with --db.")

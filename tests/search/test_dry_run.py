@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
+from pathlib import Path
 
 import pytest
 import yaml
@@ -194,6 +197,39 @@ def test_the_name_is_the_one_that_a_run_would_get(here, capsys):
     assert json.loads(out)["problems"][0]["what"] == "database"
     assert "already has a sweep 's'" in err
     assert (here / "kdsearch.db").read_bytes() == before
+
+
+def test_a_database_that_cannot_be_made_is_told_behind_all_else_as_a_run_tells_it(here, capsys, monkeypatch):
+    (here / "s.yaml").write_text(yaml.safe_dump(SWEEP))
+    for more in ([], ["--dry-run"]):
+        if not more:
+            slots = contextlib.nullcontext(
+                Slots(concurrency=1, fits=1, cpus=1.0, gpus=0.0, gpus_per_pack=0.0)
+            )
+            monkeypatch.setattr("kdsearch.search.launch._ray", lambda *_, found=slots: found)
+        assert _run(["sweep", "s.yaml", "--db", "sqlite:///nodir/x.db", *more]) == 1
+        out, err = capsys.readouterr()
+        assert "the folder" in err
+        assert "does not exist" in err
+    assert "first configurations" in out
+    assert _run(["sweep", "ktg-cifar10", "--db", "sqlite:///nodir/x.db", "--dry-run"]) == 2
+    assert "does not exist" in " ".join(
+        capsys.readouterr().err.split()
+    )  # beside the data, for which a run ends
+    (here / "closed").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "closed")
+    assert _run(["sweep", "s.yaml", "--db", "sqlite:///closed/x.db", "--dry-run", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert "no permission to write" in json.loads(out)["problems"][0]["message"]
+    assert list((here / "closed").iterdir()) == []
+
+
+def test_a_database_that_cannot_be_written_is_told(here, capsys, monkeypatch):
+    TrialDatabase.open("sqlite:///kdsearch.db").close()
+    (here / "s.yaml").write_text(yaml.safe_dump(SWEEP))
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "kdsearch.db")
+    assert _run(["sweep", "s.yaml", "--dry-run"]) == 1
+    assert "no permission to write" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("preset", ["ktg-cifar10", "kd-cifar10", "bbm-ehr"])
