@@ -78,6 +78,8 @@ def compare(
     study = prepare(told, str(file), db=db, folder=files_folder(db), data_root=data_root)
     if keep is not None:
         _check_names(study, keep)
+    for note in study.truth.table.notes:
+        messages().print(note, markup=False, soft_wrap=True)
     started = time.perf_counter()
     traces = _run(study, processes, keep, quiet=as_json)
     seconds = time.perf_counter() - started

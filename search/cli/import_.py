@@ -217,6 +217,8 @@ def _say(file: Path, db: str, told: Imported) -> None:
     states = ", ".join(f"{n:,} {state}" for state, n in told.states.items())
     epochs = f", {told.epochs:,} epochs of curves" if told.epochs else ""
     click.echo(f"{told.name}: {told.trials:,} trials ({states}){epochs} from {file}")
+    if told.errors is not None:
+        click.echo(f"Errors: {told.errors[0]:.4g} to {told.errors[1]:.4g} per cent")
     words = {
         Design.RANDOM: "random draws from the space",
         Design.STATED: "as the file states",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -66,6 +66,9 @@ class Imported:
     epochs: int
     space: Mapping[str, Any]
     design: str
+    errors: (
+        tuple[float, float] | None
+    )  # the least and the greatest of the search's, per cent; None: there are none
     notes: tuple[str, ...]
 
 
@@ -156,6 +159,7 @@ def prepare(batch: Batch, order: Order) -> Ready:
         epochs=sum(len(each.trial.curve) for each in settled),
         space=space.to_spec(),
         design=str(order.design),
+        errors=_range(each.trial for each in settled),
         notes=(*batch.notes, *notes, *left_out, *_remarks(batch, order)),
     )
     return Ready(batch=batch, order=order, space=space, trials=settled, told=told)
@@ -295,12 +299,29 @@ def _check_design(batch: Batch, design: Design) -> None:
             )
 
 
+def _range(trials: Iterable[Incoming]) -> tuple[float, float] | None:
+    errors = [trial.error for trial in trials if trial.role is Role.SEARCH and trial.error is not None]
+    return (min(errors), max(errors)) if errors else None
+
+
+def _fractions(batch: Batch, errors: tuple[float, float]) -> str:
+    """A remark on values that were taken for per cent and may be fractions; empty: there is nothing to remark."""
+    accuracy = bool(batch.source.get("accuracy"))
+    low, high = (100 - errors[1], 100 - errors[0]) if accuracy else errors
+    if batch.source.get("scale") != 1 or low < 0 or high > 1:
+        return ""
+    told = "accuracies" if accuracy else "errors"
+    return (
+        f"All {told} lie in [0, 1] ({low:.4g} to {high:.4g}) and were taken for per cent. If they are fractions, "
+        "import them again with --scale 100 and another --name."
+    )
+
+
 def _remarks(batch: Batch, order: Order) -> Iterator[str]:
     searched = [trial for trial in batch.trials if trial.role is Role.SEARCH]
-    errors = [trial.error for trial in searched if trial.error is not None]
-    plain = batch.source.get("scale") == 1 and not batch.source.get("accuracy")
-    if errors and max(errors) <= 1 and plain:
-        yield "All errors are at most 1 per cent. If they are fractions, import them again with --scale 100."
+    errors = _range(batch.trials)
+    if errors and (remark := _fractions(batch, errors)):
+        yield remark
     stated = {trial.design for trial in searched} - {None, str(Proposal.UNKNOWN)}
     if order.design is Design.UNKNOWN and stated:
         kinds = ", ".join(sorted(str(each) for each in stated))

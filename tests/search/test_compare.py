@@ -166,6 +166,18 @@ def test_the_command_prints_and_writes(table, here, capsys):
     assert json.loads(capsys.readouterr().out)["runs"] == 2
 
 
+def test_errors_that_may_be_fractions_are_told(table, here, capsys):
+    rows = pd.read_csv(table)
+    rows["1/val_error"] /= 100
+    rows.to_csv(here / "fractions.csv", index=False)
+    path = write(here / "c.yaml", file_of(here / "fractions.csv", runs=2))
+    assert _run(["compare", path, "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = "all errors (column 1/val_error) lie in [0, 1]"
+    assert told in err
+    assert any(told in note for note in json.loads(out)["table"]["notes"])
+
+
 def test_runs_can_be_kept_in_a_database(table, here, capsys):
     entries = {"random": {"searcher": "random"}, "with asha": {"searcher": "random", "scheduler": STOP}}
     path = write(here / "c.yaml", file_of(table, runs=2, entries=entries))

@@ -146,6 +146,29 @@ def test_accuracies_fractions_and_columns_of_other_programs(here, capsys):
     assert set(trials[0].configuration) == {"lr", "opt"}
 
 
+@pytest.mark.parametrize(
+    ("role", "factor", "shown", "remark"),
+    [
+        ("error", 0.01, "0.2 to 0.49", "All errors lie in [0, 1] (0.2 to 0.49)"),
+        ("accuracy", 0.01, "99.51 to 99.8", "All accuracies lie in [0, 1] (0.2 to 0.49)"),
+        ("accuracy", 1, "51 to 80", ""),
+        ("error", 1, "20 to 49", ""),
+    ],
+)
+def test_fractions_that_may_have_been_taken_for_per_cent_are_remarked_on(
+    here, capsys, role, factor, shown, remark
+):
+    (here / "theirs.csv").write_text(lines([(n, r, o, round(e * factor, 4)) for n, r, o, e in ROWS]))
+    assert _run(["import", "theirs.csv", f"--{role}", "error"]) == 0
+    out, err = told(capsys)
+    assert f"Errors: {shown} per cent" in out
+    assert remark in err
+    assert ("--scale 100" in err) == bool(remark)
+    if remark:
+        assert _run(["import", "theirs.csv", f"--{role}", "error", "--scale", "100", "--name", "again"]) == 0
+        assert "--scale" not in told(capsys)[1]
+
+
 def test_optunas_own_dataframe_is_read(here, capsys):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 9) + trial.suggest_int("y", 1, 3), n_trials=9)

@@ -236,6 +236,15 @@ def test_rows_outside_the_space_can_be_left_out(tmp_path, rows):
     assert any("1 configurations" in note and "left out" in note for note in notes)
 
 
+def test_errors_that_may_be_fractions_are_remarked_on(tmp_path, rows):
+    scaled = [{**row, "1/val_error": row["1/val_error"] / 100} for row in rows]
+    scaled[-1]["1/val_error"] = "nan"
+    path = write(tmp_path / "t.csv", scaled)
+    notes = trainable_kind("table").check_data(settings_for(path), None)
+    assert any("all errors (column 1/val_error) lie in [0, 1]" in n and "by 100" in n for n in notes)
+    assert loaded(write(tmp_path / "u.csv", rows)).notes == ()
+
+
 def test_columns_of_the_users_own_names(tmp_path, rows):
     own = [{("err" if key == "1/val_error" else key): value for key, value in row.items()} for row in rows]
     path = write(tmp_path / "t.csv", [{**row, "note": "x"} for row in own])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,7 +68,19 @@ def read_curves(rows: Rows, settings: TableSettings) -> CurveTable:
         raise UsageError(
             f"{rows.where} has no row of a configuration of the space", "Is it the table of another space?"
         )
+    notes = [*notes, *_fractions(rows, settings, curves.values())]
     return CurveTable(rows.where, root, curves, list(order.values()), epochs=length, notes=notes)
+
+
+def _fractions(rows: Rows, settings: TableSettings, curves: Iterable[Sequence[Curve]]) -> Iterator[str]:
+    """A remark where the errors may be fractions."""
+    errors = np.concatenate([curve.errors for found in curves for curve in found])
+    errors = errors[np.isfinite(errors)]
+    if errors.size and errors.min() >= 0 and errors.max() <= 1:
+        yield (
+            f"{rows.where}: all errors (column {settings.error}) lie in [0, 1] and are taken for per cent. If they are "
+            "fractions, multiply that column by 100."
+        )
 
 
 def columns_of(rows: Rows, root: DesignSpace, settings: TableSettings) -> Columns:
