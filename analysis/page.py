@@ -90,6 +90,7 @@ def render(
         title=_title(results),
         comparison=comparison,
         comparisons=_comparisons(results),
+        left_out=_left_out(results),
         compared=story.compared(list(results)),
         matrix=method_matrix(results),
         estimating=any(not result.compares for result in results),
@@ -272,6 +273,19 @@ def _comparisons(results: Sequence[SweepResult]) -> list[tuple[SweepResult, Spac
         space = result.estimated[-1]
         rows.append((result, space, _against(rows[0][0], rows[0][1], result, space) if rows else None))
     return rows
+
+
+def _left_out(results: Sequence[SweepResult]) -> list[tuple[str, str]]:
+    """The sweeps that have no error distribution, and why."""
+    return [(result.record.name, _why_left_out(result)) for result in results if not result.estimated]
+
+
+def _why_left_out(result: SweepResult) -> str:
+    if result.retrained is not None:
+        return "A retraining, which searches nothing."
+    if result.compares:
+        return "A comparison of methods, whose configurations are no sample of a space."
+    return story.no_sample(result)
 
 
 def _against(

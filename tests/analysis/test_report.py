@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+import synthetic_methods
 
 from kdsearch.analysis import wording
 from kdsearch.analysis.frames import counted_trials, population
@@ -324,6 +325,30 @@ def test_several_sweeps_share_a_page(record, tmp_path):
     assert {row["sweep"] for row in rows(files.folder, "auc.csv")} == {record.name, "other one"}
     assert (files.folder / "figures/comparison.svg").exists()
     assert (files.folder / "figures/2-other-one-edf.png").exists()
+
+
+def test_sweeps_that_are_not_in_the_comparison_are_named_with_the_reason(record, tmp_path):
+    def section(*records):
+        page = write_report(records, tmp_path / "out").page.read_text(encoding="utf-8")
+        return spoken(page[page.index('<section id="comparison">') :].partition("</section>")[0])
+
+    trials = record.trials.copy()
+    trials.loc[trials["number"] % 7 == 0, ["state", "error"]] = ["stopped", float("nan")]
+    stopped = replace(record, trials=trials, name="stopped one")
+    other = replace(synthetic.generic(), name="other one")
+    methods = replace(synthetic_methods.comparison(), name="methods")
+    text = section(stopped, record, other)
+    assert "p (Welch)" in text
+    assert "Without an error distribution, and so not compared by one: stopped one:" in text
+    assert "stopped early" in text
+    text = section(stopped, record, methods)
+    assert "methods: A comparison of methods" in text
+    for words in ("p (Welch)", "p-values", "–"):
+        assert words not in text
+    assert "Without an error" not in section(record, other)
+    assert "None of these sweeps has an error distribution to compare yet" in section(
+        stopped, replace(stopped, name="2nd")
+    )
 
 
 def test_other_files_stay_and_old_ones_are_replaced(tmp_path):
