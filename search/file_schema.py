@@ -17,6 +17,7 @@ from kdsearch.trainables.registry import trainable_names
 
 Schema = dict[str, Any]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+TITLE: Final = "A sweep file of kdsearch"
 
 
 def file_schema() -> Schema:
@@ -30,9 +31,18 @@ def file_schema() -> Schema:
     sections.pop("TrainableSettings", None)
     return {
         "$schema": DIALECT,
-        "title": "A sweep file of kdsearch",
+        "title": TITLE,
         **{key: value for key, value in made.items() if key != "title"},
     }
+
+
+def is_schema(text: str) -> bool:
+    """Whether a file's text is a schema of sweep files, of whichever version of kdsearch."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(data, dict) and data.get("title") == TITLE
 
 
 def schema_text() -> str:

@@ -35,6 +35,7 @@ from kdsearch.search.launch import environment, files_folder, holds
 from kdsearch.spaces.errors import UsageError
 
 _OWN = "comparison.json"  # by which a folder is known to hold a comparison
+_KEYS = {"name", "settings", "table", "entries", "simulated"}  # that it has whichever version wrote it
 
 
 @click.command("compare", short_help="Compare searchers on a table of learning curves.")
@@ -103,12 +104,27 @@ def _run(study: Study, processes: int, keep: str | None, *, quiet: bool) -> dict
 
 
 def _check_folder(out: Path) -> None:
-    """Refuse to write among other files."""
-    if out.is_dir() and any(out.iterdir()) and not (out / _OWN).exists():
+    """Refuse to write among other files, before anything runs; an earlier comparison is written over, and told."""
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    earlier = _earlier(out)
+    if earlier is None:
         raise UsageError(
             f"{out} is not empty and holds no comparison of kdsearch",
             "Give another folder with --out, or empty this one.",
         )
+    messages().print(
+        f"{out} holds the comparison {earlier}: it is written over.", markup=False, soft_wrap=True
+    )
+
+
+def _earlier(folder: Path) -> str | None:
+    """The name of the comparison that a folder holds; None: it holds none of kdsearch."""
+    try:
+        data = json.loads((folder / _OWN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(data["name"]) if isinstance(data, dict) and data.keys() >= _KEYS else None
 
 
 def _check_names(study: Study, url: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kdsearch.search.cli.common import debug_option, messages
-from kdsearch.search.file_schema import schema_text
+from kdsearch.search.file_schema import is_schema, schema_text
 from kdsearch.spaces.errors import UsageError
 
 
@@ -28,6 +28,7 @@ def schema(out: Path | None) -> None:
     if out is None:
         click.echo(text, nl=False)
         return
+    _check_file(out)
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -36,3 +37,18 @@ def schema(out: Path | None) -> None:
         ) from None
     messages().print(f"Written: {out}. The first line of a sweep file beside it:", soft_wrap=True)
     messages().print(f"# yaml-language-server: $schema={out.name}", soft_wrap=True)
+
+
+def _check_file(out: Path) -> None:
+    """Refuse to write over anything but an earlier schema; what cannot be read is left to the one who writes."""
+    try:
+        held = out.read_text(encoding="utf-8") if out.is_file() else ""
+    except UnicodeDecodeError:
+        held = "no text"
+    except OSError:
+        return
+    if held and not is_schema(held):
+        raise UsageError(
+            f"{out} exists and is no schema of kdsearch",
+            "Give another file with --out, or move that one away.",
+        )

@@ -163,7 +163,9 @@ def test_the_command_prints_and_writes(table, here, capsys):
     assert data["entries"]["asha"]["final"]["mean"] > 0
     assert len(pd.read_csv(here / "out" / "runs.csv")) == 20
     assert _run(["compare", path, "--out", "out", "--runs", "2", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["runs"] == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["runs"] == 2
+    assert "out holds the comparison searchers: it is written over." in err
 
 
 def test_errors_that_may_be_fractions_are_told(table, here, capsys):
@@ -269,4 +271,9 @@ def test_files_that_are_no_comparisons(here, capsys, table):
     (here / "full" / "mine.txt").touch()
     assert _run(["compare", write(here / "c.yaml", file_of(table)), "--out", "full"]) == 2
     assert "is not empty and holds no comparison" in capsys.readouterr().err
+    for theirs in ('{"name": "of another program"}', "[]", "no JSON"):
+        (here / "full" / "comparison.json").write_text(theirs)
+        assert _run(["compare", "c.yaml", "--out", "full"]) == 2
+        assert "is not empty and holds no comparison" in capsys.readouterr().err
+        assert (here / "full" / "comparison.json").read_text() == theirs
     assert load_comparison(here / "c.yaml", {"runs": 3}).runs == 3

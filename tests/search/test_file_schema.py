@@ -282,3 +282,15 @@ def test_the_command_prints_or_writes_it(tmp_path, capsys):
     assert out.read_text() == schema_text()
     assert "# yaml-language-server: $schema=sweep.schema.json" in capsys.readouterr().err
     assert _run(["schema", "--out", str(tmp_path / "none" / "x.json")]) == 2
+    out.write_text(schema_text().replace("random", "of another version"))
+    assert _run(["schema", "--out", str(out)]) == 0
+    assert out.read_text() == schema_text()
+
+
+@pytest.mark.parametrize("content", [b"name: mine\n", b'{"title": "mine"}', b"[]", b"\xff"])
+def test_what_is_no_schema_is_not_written_over(tmp_path, capsys, content):
+    out = tmp_path / "mine.yaml"
+    out.write_bytes(content)
+    assert _run(["schema", "--out", str(out)]) == 2
+    assert "exists and is no schema of kdsearch" in " ".join(capsys.readouterr().err.split())
+    assert out.read_bytes() == content
