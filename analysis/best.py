@@ -153,7 +153,7 @@ def _candidates(
 ) -> tuple[str | None, pd.DataFrame, int]:
     """The space whose trials are ranked, these trials, and the trainings that a configuration must have."""
     for drawn in reversed(populations):
-        inside = searched[searched["number"].isin(drawn.numbers)]
+        inside = searched[searched["number"].isin([*drawn.numbers, *drawn.late])]
         if (inside["state"] == COMPLETE).any():
             return drawn.space.name, inside, drawn.space.repeats if drawn.space.exhaustive else 1
     return None, searched, 1

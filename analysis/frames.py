@@ -71,7 +71,8 @@ class Population:
     states: Mapping[str, int]  # draws by the state of the trial that answers them, all draws
     refused: str | None  # why these trials are no sample of the space; then there is no EDF and no AUC
     epsilon: float = 0.0  # probability of random promotion; 0: every trial was trained in full
-    late: int = 0  # draws whose trials were trained to their end with a probability that nobody knows
+    late: tuple[int, ...] = ()  # trials that were trained to their end with a probability that nobody knows
+    late_draws: int = 0  # draws that these answer
 
     @property
     def n(self) -> int:
@@ -180,7 +181,8 @@ def population(record: SweepRecord, space: SpaceRecord, trials: pd.DataFrame) ->
         states={str(state): int(count) for state, count in states.items()},
         refused=unknown_inclusion(answered) or stopped,
         epsilon=0.0 if chance is None else chance.epsilon,
-        late=len(answered) - len(known),
+        late=tuple(sorted({int(number) for number in answered["number"]} - set(grouped.index))),
+        late_draws=len(answered) - len(known),
     )
 
 

@@ -4,8 +4,9 @@ A trial's probability is the product over its rungs of 1, where the rule let it 
 It is known given all that happened before, so sums weighted by 1/p are unbiased over the draws, those that were
 stopped included (a martingale, rung by rung). Trials that chance spared at the same rungs are a cell: what was stopped
 in a cell is represented by what was spared there. How many of a cell were spared is known, so that share is taken in
-place of epsilon, which it is on average (post-stratification: the weights then add up to the draws). Where few or none
-of a cell were spared, nobody speaks for a part of the space that is known to be there, and no weight could help.
+place of epsilon, which it is on average (post-stratification: where each trial answers one draw, the weights add up to
+the draws). Where few or none of a cell were spared, nobody speaks for a part of the space that is known to be there,
+and no weight could help.
 
 Share of 300 sweeps (200 in `test_stat_random_promotion.py`) whose 95 per cent band held the true F everywhere, among
 those with `LEAST_SPARED` in every cell; Asha that stops, eta 2:
@@ -74,9 +75,9 @@ class RandomPromotion:
         rungs, cell = min(poor.items(), key=lambda item: (item[1].spared, len(item[0]), item[0]))
         where = " and then ".join(f"epoch {rung}" for rung in rungs)
         return (
-            f"chance (epsilon {self.epsilon:g}) let {cell.spared} of the {cell.decided} trials go on that the rule "
-            f"would have stopped at {where}; at least {LEAST_SPARED} must speak for those that were stopped. More "
-            "draws, a larger epsilon or fewer rungs give them."
+            f"Too few trials speak for those that the scheduler stopped: of the {cell.decided} that its rule would "
+            f"have stopped after {where}, chance (epsilon {self.epsilon:g}) let {cell.spared} go on, and at least "
+            f"{LEAST_SPARED} are needed. More draws, a larger epsilon or fewer rungs give them."
         )
 
 

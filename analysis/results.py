@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from kdsearch.analysis.auc import auc
 from kdsearch.analysis.best import Baseline, BestConfiguration, Ranking, baselines, ranking
@@ -29,6 +30,7 @@ from kdsearch.analysis.frames import (
 )
 from kdsearch.analysis.intervals import Interval, auc_interval
 from kdsearch.analysis.methods import MethodComparison, Trajectory, compare, trajectories
+from kdsearch.analysis.random_promotion import LEAST_SPARED
 from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
 from kdsearch.analysis.retrained import OWN, Retrained, is_retraining, retrained
 from kdsearch.spaces import DesignSpace, space_from_spec
@@ -233,7 +235,7 @@ def _space_result(
     decision = next((made for made in reversed(record.decisions) if made.space == space.name), None)
     conditions, from_decision = _conditions(record, design, drawn, labels, decision=decision, index=index)
     usable = drawn.usable
-    curve = edf(drawn.errors, drawn.weights) if usable else None
+    curve = replace(edf(drawn.errors, drawn.weights), n=drawn.n) if usable else None
     return SpaceResult(
         record=space,
         space=design,
@@ -301,7 +303,18 @@ def _conditions(
         interval_alpha=record.alpha,
         seed=seed,
     )
+    if drawn.weighted:
+        rows = [_unweighted_counts(row, drawn, np.array(labels[row.group], dtype=np.str_)) for row in rows]
     return tuple(rows), False
+
+
+def _unweighted_counts(row: ConditionRow, drawn: Population, labels: NDArray[np.str_]) -> ConditionRow:
+    """Count the draws that were made, and give no interval where too few trials stand for those that were stopped."""
+    member = labels == row.value
+    row = replace(row, n=int(drawn.answers[member].sum()))
+    if int((drawn.weights > drawn.answers)[member].sum()) >= LEAST_SPARED:
+        return row
+    return replace(row, low=None, high=None, interval_method=None)
 
 
 def _stored_rows(decision: DecisionRecord | None) -> tuple[ConditionRow, ...]:
@@ -318,7 +331,7 @@ def _still_true(
     record: SweepRecord, row: ConditionRow, drawn: Population, labels: Mapping[str, Sequence[str]]
 ) -> bool:
     mask = np.array(labels.get(row.group, [""] * len(drawn.errors)), dtype=np.str_) == row.value
-    if row.n != round(float(drawn.weights[mask].sum())):
+    if row.n != int(drawn.answers[mask].sum()):
         return False
     return row.auc is None or abs(_auc(record, drawn.errors[mask], drawn.weights[mask]) - row.auc) < _SAME
 

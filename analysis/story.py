@@ -317,7 +317,7 @@ def _stopped(space: SpaceResult) -> str:
     drawn, curve = space.population, space.curve
     if curve is None or not drawn.epsilon:
         return ""
-    aside = drawn.share_of((STOPPED, PAUSED)) + drawn.late
+    aside = drawn.share_of((STOPPED, PAUSED)) + drawn.late_draws
     return (
         f" {plural(aside, 'draw was', 'draws were')} stopped or paused by the scheduler, or promoted late; those "
         f"that chance (epsilon {drawn.epsilon:g}) let go on stand for them, weighted by one over their "
@@ -326,7 +326,7 @@ def _stopped(space: SpaceResult) -> str:
 
 
 def _waiting(drawn: Population) -> str:
-    aside = drawn.share_of((STOPPED, PAUSED)) + drawn.late if drawn.epsilon else 0
+    aside = drawn.share_of((STOPPED, PAUSED)) + drawn.late_draws if drawn.epsilon else 0
     waiting = drawn.drawn - drawn.n - aside
     return f" {plural(waiting, 'draw has', 'draws have')} no outcome yet." if waiting else ""
 

@@ -140,10 +140,11 @@ def resume(
         # read behind the claim: what a driver that was killed left in its spool is in the database now
         row = database.sweep(name)
         check_not_imported(name, row.kind)
-        sweep, state = parse_sweep(row.settings, f"sweep {name}"), row.state
-        if revise is not None:
-            sweep, state = _revised(sweep, state, driving, launch, revise)
-        if state == SweepState.COMPLETE:
+        stored = parse_sweep(row.settings, f"sweep {name}")
+        sweep = stored if revise is None else revise(stored, _confirming(database, name))
+        change = _Change(stored, sweep, row.state)
+        if change.state == SweepState.COMPLETE:
+            change.keep(driving, launch)
             driving.files.clear()
             return False
         if check is not None:
@@ -151,39 +152,51 @@ def resume(
         answered = with_table(sweep, launch.db, files_folder(launch.db))
         found = check_data(answered, launch.data_root)
         check_same_data(sweep, database, found)
-        write_notes(database, name, found.notes)
         decided = [event.data for event in database.events(name, kinds=["decision"])]
         chooser = None if ask is None else replayed(decided, ask)
         with _ray(sweep, launch) as slots:
+            change.keep(driving, launch)  # nothing is written of a resume that is refused
+            write_notes(database, name, found.notes)
             _run(answered, driving, launch, slots, display, chooser)
     return True
 
 
-def _revised(
-    sweep: SweepFile, state: SweepState, driving: _Driving, launch: Launch, revise: Revise
-) -> tuple[SweepFile, SweepState]:
-    """Let a sweep be changed, and write the change down; a finished sweep with more trials to do is so no more."""
-    database, name = driving.database, sweep.name
-    confirming = any(trial.sampling_design == CONFIRMATION for trial in database.trials(name))
-    revised = revise(sweep, confirming)
-    found = differences(sweep, revised)
-    if not found:
-        return sweep, state
-    grown = any(each.key == TRIALS for each in found)
-    state = SweepState.RUNNING if grown else state
-    database.change_sweep(
-        name,
-        settings=revised.resolved(),
-        state=state,
-        events=change_events(
-            found,
-            command=launch.command,
-            now=launch.clock(),
-            withdrawn=sorted(_first_notes(sweep) - _first_notes(revised)),
-        ),
-        lease=driving.lease,
-    )
-    return revised, state
+def _confirming(database: TrialDatabase, name: str) -> bool:
+    """Whether trials of the sweep's confirmation have been asked for."""
+    return any(trial.sampling_design == CONFIRMATION for trial in database.trials(name))
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a resume changes of a sweep; nothing, where the two are the same."""
+
+    before: SweepFile
+    after: SweepFile
+    stored: SweepState
+
+    @property
+    def state(self) -> SweepState:
+        """The sweep's state with the change: a finished sweep with more trials to do is finished no more."""
+        grown = any(each.key == TRIALS for each in differences(self.before, self.after))
+        return SweepState.RUNNING if grown else self.stored
+
+    def keep(self, driving: _Driving, launch: Launch) -> None:
+        """Write the change down."""
+        found = differences(self.before, self.after)
+        if not found:
+            return
+        driving.database.change_sweep(
+            self.before.name,
+            settings=self.after.resolved(),
+            state=self.state,
+            events=change_events(
+                found,
+                command=launch.command,
+                now=launch.clock(),
+                withdrawn=sorted(_first_notes(self.before) - _first_notes(self.after)),
+            ),
+            lease=driving.lease,
+        )
 
 
 def _first_notes(sweep: SweepFile) -> set[str]:

@@ -93,6 +93,10 @@ class Simulator:
         while True:
             self._hand_out()
             if not self._events:
+                if not self._coordinator.done:
+                    raise KdsearchError(
+                        "the simulation ended before the search was done: no trial is left to run"
+                    )
                 return self.progress
             self._take(heappop(self._events))
             if stop is not None and stop(self.progress):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import gzip
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,9 @@ def sweep_table(database: TrialDatabase, name: str, *, metrics: Sequence[str] | 
     columns = [f"{_PREFIX}{each}" if f"{_PREFIX}{each}" in ended else each for each in parameters]
     told = ended.reindex(columns=["number", *columns])  # one that no trial has is in no frame
     told = told.set_axis(["number", *parameters], axis="columns")
-    repeat = told.groupby(parameters, dropna=False, sort=False).cumcount()
     for each in parameters:
         told[each] = told[each].map(_cell).astype(str)
+    repeat = told.groupby(parameters, sort=False).cumcount()  # by label: 1, 1.0 and true are three values
     apart = next((name for name in REPEATS if name not in parameters), None)
     if apart is None:
         raise UsageError(
@@ -137,7 +138,7 @@ def write_table(table: SweepTable, path: Path) -> None:
     """
     name = path.name.lower()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # two sweeps may write one table
     if name.endswith(".parquet"):
         table.frame.to_parquet(temporary, index=False)
     elif name.endswith((".csv", ".csv.gz")):

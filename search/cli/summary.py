@@ -79,6 +79,7 @@ def _lineage(result: SweepResult) -> list[dict[str, Any]]:
             "auc": space.auc,
             "auc_interval": None if space.interval is None else [space.interval.low, space.interval.high],
             "reason": reasons.get(space.name),
+            "refused": space.population.refused,  # why there is no AUC; None where there is one, or nothing to say
         }
         for space in result.spaces
     ]
@@ -187,6 +188,9 @@ def _stops(stopped: Sequence[Mapping[str, Any]], lineage: Sequence[Mapping[str, 
         meaning = "in the AUC those stand for them that chance let go on."
     else:
         meaning = "the trials that were left to finish are no sample of the space, so there is no AUC."
+        chance = [str(space["refused"]) for space in lineage if "epsilon" in str(space["refused"])]
+        if chance:
+            meaning = f"there is no AUC: {chance[0]}"
     return (
         f"Stopped by the scheduler: {told}. Their errors are those of that epoch and count for nothing below; "
         f"{meaning}"

@@ -14,12 +14,17 @@ from kdsearch.analysis.traces import Axis
 from kdsearch.search.config import StatisticsSettings, SweepFile, parse_sweep
 from kdsearch.search.searcher_settings import Section
 from kdsearch.search.searchers.registry import sections
+from kdsearch.spaces import space_from_spec
 from kdsearch.spaces.errors import UsageError
 from kdsearch.spaces.files import parse_yaml
 from kdsearch.trainables.seeds import derive_seed
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,79}$")]
-_DRAWN_TWICE: Final = 2  # a draw that was trained before is answered at no cost
+# A draw that was trained before is answered at no cost: more draws than the budget can pay for, and in a space of not
+# many more configurations many more of them, so that a search by draws comes to the end of its budget there too.
+_DRAWN_TWICE: Final = 2
+_DRAWN_AGAIN: Final = 20
+_SMALL: Final = 4  # a space with at most this many times the configurations that the budget pays for
 
 
 class BudgetSettings(Section):
@@ -120,13 +125,18 @@ class CompareFile(Section):
     def _affordable(self, epochs: int, *, scheduled: bool) -> int:
         """More trials than a run can end: where trials are stopped each may cost one epoch, and draws come twice."""
         if self.budget.trials is not None:
-            return _DRAWN_TWICE * self.budget.trials
+            return self._draws(self.budget.trials)
         if self.budget.epochs is not None:
-            return self.budget.epochs if scheduled else _DRAWN_TWICE * math.ceil(self.budget.epochs / epochs)
+            return self._draws(self.budget.epochs if scheduled else math.ceil(self.budget.epochs / epochs))
         raise UsageError(
             "searcher.trials is missing, and a budget of seconds does not say how many there may be",
             "Give each searcher its trials.",
         )
+
+    def _draws(self, trials: int) -> int:
+        """Draws that will come to so many different trials."""
+        size = space_from_spec(self.space, name="A").counts().valid_classes
+        return (_DRAWN_AGAIN if size is not None and size <= _SMALL * trials else _DRAWN_TWICE) * trials
 
     def seed_of(self, entry: str, run: int) -> int:
         """The seed of a run, from 0: the same for all entries, but for those with seeds of their own."""

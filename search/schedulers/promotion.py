@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import isfinite
+from fractions import Fraction
+from math import floor, isfinite
 
 from kdsearch.search.schedulers.chances import Chances
 from kdsearch.search.schedulers.rung_state import RungState
@@ -27,6 +28,7 @@ class PromotingAsha(RungState):
     def __init__(self, rungs: Sequence[int], reduction_factor: float, chances: Chances | None = None) -> None:
         """Take the same as the variant that stops."""
         super().__init__(rungs, reduction_factor, chances)
+        self._eta = Fraction(repr(self.reduction_factor))
         self._paused: dict[int, Place] = {}
         self._open: set[Place] = set()  # rungs that may have somebody to promote
 
@@ -156,8 +158,8 @@ class PromotingAsha(RungState):
         )
 
     def _most(self, rung: Rung) -> int:
-        """Return how many of a rung go on: floor(n / eta)."""
-        return int(len(rung.by_trial) / self.reduction_factor)
+        """Return how many of a rung go on: floor(n / eta), of eta as it is written (33 / 1.1 is 30)."""
+        return floor(len(rung.by_trial) / self._eta)
 
     def _told(self, rung: Rung, trial: int) -> str:
         value = rung.by_trial[trial].value

@@ -135,11 +135,10 @@ def test_a_part_of_the_space_for_which_few_speak_is_refused_with_what_would_help
     assert cell.spared < LEAST_SPARED <= cell.decided
     told = chance.unrepresented()
     assert (
-        f"(epsilon 0.05) let {cell.spared} of the {cell.decided} trials go on that the rule would have"
-        in told
+        f"of the {cell.decided} that its rule would have stopped after epoch 2, chance (epsilon 0.05)" in told
     )
     assert (
-        f"stopped at epoch 2; at least {LEAST_SPARED} must speak for those that were stopped. More draws, "
+        f"let {cell.spared} go on, and at least {LEAST_SPARED} are needed. More draws, a larger epsilon"
         in told
     )
 

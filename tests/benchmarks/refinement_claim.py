@@ -1,6 +1,6 @@
 """With how many draws a step a refinement of space C ends where one with 2,500 does, and how often it fixes noise.
 
-    python tests/benchmarks/refinement_claim.py [--runs 40] [--null 100]
+    python tests/benchmarks/refinement_claim.py [--runs 60] [--null 100]
 
 The searcher is asked and told directly, on the table ktg-digits-c with trial seeds as a sweep derives them, which
 decides as `kdsearch compare docs/comparisons/ktg-digits-refinement.yaml` does and is faster. --null: refinements of
@@ -32,8 +32,10 @@ CASES: list[dict[str, Any]] = [
     *({"policy": "best-auc", "draws": n} for n in (50, 100, 200, 300, 500, 2500)),
     {"policy": "significant", "draws": 100, "budget": 500},
     {"policy": "significant", "draws": 500, "budget": 500},
+    {"policy": "significant", "draws": 100, "budget": 2500},
     {"policy": "significant", "draws": 2500, "budget": 2500},
 ]
+LONG, FEWER = 2500, 3  # cases with so many draws take a third of the runs
 
 
 def refine(space: Any, seed: int, answer: Callable[[Request], float], case: dict[str, Any]) -> list[Record]:
@@ -58,14 +60,15 @@ def final(records: list[Record]) -> str:
 def main() -> None:
     """Run every case and print where its runs ended."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--null", type=int, default=100)
     given = parser.parse_args()
     study = prepare(load_comparison(FILE), str(FILE), db="", folder=FILE.parent, data_root=None)
     space, table = study.sweeps["2500 draws"].design_space(), study.truth.table
     for case in CASES:
-        ends, draws = Counter[str](), []
-        for run in range(given.runs):
+        ends, draws, trained = Counter[str](), [], []
+        runs = given.runs // (FEWER if LONG in case.values() else 1)
+        for run in range(runs):
             seed = derive_seed(7, "claim", run)
 
             def answer(request: Request, seed: int = seed) -> float:
@@ -76,7 +79,9 @@ def main() -> None:
             ends[final(records)] += 1
             names = [each.space.name for each in records if isinstance(each, Stage) and not each.exhaustive]
             draws.append(sum(isinstance(each, Draw) and each.space in names for each in records) / len(names))
-        print(f"{case}: {ends[MODAL]} of {given.runs} in {MODAL}; draws a step {np.mean(draws):.0f}")
+            trained.append(len({e.trial for e in records if isinstance(e, Draw) and e.space in names}))
+        cost = f"draws a step {np.mean(draws):.0f}; {np.mean(trained):.0f} trainings"
+        print(f"{case}: {ends[MODAL]} of {runs} in {MODAL}; {cost}", flush=True)
         for name, count in ends.most_common():
             print(f"    {count:3}  {name}")
     errors = np.array([study.truth.worth(c) for each in table.configurations for c in table.curves(each)])

@@ -6,6 +6,7 @@ import heapq
 import math
 from collections import Counter
 from dataclasses import replace
+from fractions import Fraction
 from math import inf, nan
 
 import numpy as np
@@ -27,7 +28,7 @@ class AlgorithmTwo:
     def get_job(self):
         """The trial to promote and the rung that it comes from; None: draw a new configuration."""
         for k in reversed(range(len(self.losses))):
-            candidates = self.top_k(k, len(self.losses[k]) // self.eta)
+            candidates = self.top_k(k, len(self.losses[k]) // Fraction(str(self.eta)))
             promotable = [t for t in candidates if t not in self.promoted[k] and self.losses[k][t] < inf]
             if promotable:
                 self.promoted[k].add(promotable[0])
@@ -82,7 +83,7 @@ def jobs_on_a_stream(seed, *, rungs, eta, last, trials, workers):
 
 @pytest.mark.parametrize(
     ("rungs", "eta", "last", "workers"),
-    [((1, 3, 9), 3, 27, 4), ((2, 4, 6, 8), 2, 10, 1), ((1, 4), 4, 16, 9), ((5,), 1.5, 7, 3)],
+    [((1, 3, 9), 3, 27, 4), ((2, 4, 6, 8), 2, 10, 1), ((1, 4), 4, 16, 9), ((5,), 1.1, 7, 3)],
 )
 def test_free_workers_are_given_what_algorithm_2_gives_them(rungs, eta, last, workers):
     promotions = 0

@@ -41,7 +41,7 @@ class Searcher:
 
 class Coordinator:
     def __init__(self):
-        self.sweep, self.searcher, self.running = Sweep(), Searcher(), 16
+        self.sweep, self.searcher, self.running, self.paused = Sweep(), Searcher(), 16, 0
         self.tally = Tally(finished=230, diverged=1, best_error=5.56, best_number=219)
 
 

@@ -209,11 +209,19 @@ def test_a_report_of_random_promotion_speaks_for_all_draws(clock, tmp_path, mode
     assert drawn.refused is None
     assert drawn.weights.sum() == pytest.approx(80)
     assert drawn.n < 80
-    assert drawn.n + drawn.late + drawn.states["stopped"] == 80
-    assert (drawn.late > 0) is (mode == "promote")
+    assert drawn.n + drawn.late_draws + drawn.states["stopped"] == 80
+    assert (len(drawn.late) > 0) is (mode == "promote")
+    assert space.curve.n == drawn.n
+    for group in {row.group for row in space.conditions}:
+        rows = [row for row in space.conditions if row.group == group]
+        assert sum(row.n for row in rows) == drawn.n
+    assert any(row.low is not None for row in space.conditions)
+    assert analyse(record).ranking.ranked == drawn.n + len(
+        drawn.late
+    )  # late ones: no sample, and maybe the best
     assert analyse(record).lowest == ()
     page = write_report([record], tmp_path / "report").page.read_text(encoding="utf-8")
     assert (
-        "stopped by the scheduler or promoted late; those that chance (epsilon 0.3) let go on stand for"
+        "stopped or paused by the scheduler, or promoted late; those that chance (epsilon 0.3) let go on"
         in page
     )
