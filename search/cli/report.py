@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from kdsearch.analysis.report import write_report
 from kdsearch.search.cli.common import (
     check_report_folder,
     database_option,
@@ -15,6 +14,7 @@ from kdsearch.search.cli.common import (
     print_json,
 )
 from kdsearch.search.cli.databases import open_to_read
+from kdsearch.search.cli.folders import write_told
 from kdsearch.search.trialdb import read_record
 
 
@@ -35,7 +35,7 @@ def report(names: tuple[str, ...], out: Path, db: str, as_json: bool) -> None:  
     check_report_folder(out)
     with open_to_read(db) as database:
         records = [read_record(database, name) for name in names]
-    files = write_report(records, out)
+    files = write_told(records, out)
     if as_json:
         paths = [files.page, *files.tables, files.lineage, *files.others, *files.figures]
         print_json({"report": str(files.page), "files": [str(path) for path in paths]})

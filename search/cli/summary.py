@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from kdsearch.analysis.record import SweepRecord
-from kdsearch.analysis.report import write_report
 from kdsearch.analysis.results import SweepResult, analyse
 from kdsearch.analysis.story import ended
 from kdsearch.analysis.wording import value
 from kdsearch.search.cli.common import results
 from kdsearch.search.cli.databases import open_to_read
+from kdsearch.search.cli.folders import write_told
 from kdsearch.search.cli.methods import methods_of, print_methods
 from kdsearch.search.cli.retrained import print_retrained, retrained_of
 from kdsearch.search.cli.studies import print_study, study_of
@@ -29,7 +29,7 @@ def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
     """Write the report of a sweep and return what is worth saying, as plain data; seconds: what this run took."""
     with open_to_read(db) as database:
         record = read_record(database, name)
-    files = write_report([record], out)
+    files = write_told([record], out)
     searched = record.trials[record.trials["role"] == "search"]
     states = searched["state"].value_counts()
     stopped = Counter(int(epoch) for epoch in searched[searched["state"] == "stopped"]["last_epoch"])

@@ -97,7 +97,11 @@ def test_two_populations_are_compared_by_name(here, capsys):
         assert _run(["import", f"{name}.csv", "--design", "random"]) == 0
     assert _run(["report", "theirs", "ours", "--out", "r"]) == 0
     assert (here / "r" / "figures" / "comparison.svg").exists()
-    told(capsys)
+    assert "replaced" not in told(capsys)[1]
+    assert _run(["report", "ours", "--out", "r"]) == 0
+    assert "The report of theirs, ours that was in r was replaced." in told(capsys)[1]
+    assert _run(["report", "ours", "--out", "r"]) == 0  # brought up to date
+    assert "replaced" not in told(capsys)[1]
 
 
 def test_json_of_both(here, capsys):
