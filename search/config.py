@@ -365,6 +365,8 @@ def _unknown_kind(key: str, told: Mapping[str, Any], configurations: Sequence[st
     near = difflib.get_close_matches(str(told["tag"]), [*configurations, *known], n=1)
     guess = f", did you mean {near[0]!r}?" if near else ""
     more = f"; configurations of this file: {', '.join(configurations)}" if configurations else ""
+    if key == "searcher":
+        more += "; others come with packages that are installed (docs/searchers.md)"
     return f"unknown {key} {told['tag']!r}{guess}; known: {told['expected_tags']}{more}"
 
 

@@ -116,6 +116,7 @@ def test_a_sweep_file_can_name_it_where_it_is_installed(site, tmp_path):
     refused = run(tmp_path, "space", "climbing.yaml", folder=tmp_path)
     assert refused.returncode == 2
     assert "unknown searcher 'climb'" in refused.stderr
+    assert "others come with packages that are installed" in " ".join(refused.stderr.split())
 
 
 def test_a_package_that_does_not_load_is_named(site, tmp_path):
