@@ -35,6 +35,7 @@ from kdsearch.search.cli.running import (
 from kdsearch.search.config import SweepFile, changed_sweep, load_sweep, parse_sweep
 from kdsearch.search.trialdb.record import CHANGE
 from kdsearch.search.trialdb.states import ENDED, Role
+from kdsearch.spaces.errors import UsageError
 
 ACCEPT = "--accept-changes"
 
@@ -65,6 +66,11 @@ def resume(
 
     A finished sweep is left as it is, unless it is extended by --trials.
     """
+    if accept and file is None and not changes:
+        raise UsageError(
+            f"{ACCEPT}: there is nothing to accept without --file or --set",
+            "Leave it out, or give what the sweep is to be compared with.",
+        )
     launch = launch_of(options)
     if options["out"] is not None:
         check_report_folder(options["out"])

@@ -316,6 +316,14 @@ def test_the_file_that_an_extended_sweep_began_with_is_told_how_to_go_on(worker,
     assert "Run it as a new sweep" in told(capsys)
 
 
+def test_accepting_without_a_comparison_is_told(worker, capsys):
+    assert _run(["sweep", write(), "--json"]) == 0
+    for more in ([], ["--trials", "8"]):
+        assert _run(["resume", "s", "--accept-changes", *more]) == 2
+        assert "--accept-changes: there is nothing to accept without --file or --set" in told(capsys)
+    assert len(worker.ran) == 6
+
+
 def test_a_second_driver_is_refused_before_anything_with_the_first_ones_name(worker, capsys):
     worker.before = 2
     assert _run(["sweep", write(), "--json"]) == 130
