@@ -88,7 +88,9 @@ def export_study(database: TrialDatabase, name: str, out: str, *, study: str, ev
     """
     path = parse_sqlite(out) if "://" in out else Path(out)
     if "://" not in out or (path is not None and not path.exists()):
-        check_new(path or Path(out))
+        check_new(
+            path or Path(out), f"`--out sqlite:///{out}` adds a study to a database that Optuna has made."
+        )
     else:
         _check_storage(out)
     found = study_of(database, name, study=study, every=every)

@@ -11,8 +11,8 @@ from uuid import uuid4
 from kdsearch.spaces.errors import UsageError
 
 
-def check_new(path: Path) -> None:
-    """Refuse a path at which no new file can be made.
+def check_new(path: Path, beside: str = "") -> None:
+    """Refuse a path at which no new file can be made; beside: what else can be done about a file that is there.
 
     Raises:
         UsageError: something is there, or the folder is not.
@@ -22,7 +22,8 @@ def check_new(path: Path) -> None:
         what = "is a folder" if path.is_dir() else "is there already"
         raise UsageError(
             f"{path} {what}, and an export writes over nothing",
-            "Give another path with --out, or move that one away.",
+            "Give another path with --out, or move that one away."
+            f"{f' {beside}' if beside and path.is_file() else ''}",
         )
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} of {path.name} does not exist", "Create it first.")

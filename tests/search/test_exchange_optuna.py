@@ -204,8 +204,12 @@ def test_a_study_is_never_written_over(tmp_path, database):
     path = tmp_path / "o.db"
     export_study(database, "mine", str(path), study="mine")
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="is there already") as caught:
         export_study(database, "mine", str(path), study="other")
+    assert f"`--out sqlite:///{path}` adds a study" in caught.value.hint
+    with pytest.raises(UsageError, match="is a folder") as caught:
+        export_study(database, "mine", str(tmp_path), study="other")
+    assert "adds a study" not in caught.value.hint
     with pytest.raises(UsageError, match="already has a study 'mine'"):
         export_study(database, "mine", f"sqlite:///{path}", study="mine")
     assert len(optuna.load_study(study_name="mine", storage=f"sqlite:///{path}").trials) == 3
