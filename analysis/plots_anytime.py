@@ -6,6 +6,7 @@ Call inside `figure_style`. Errors are in per cent.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,8 +15,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kdsearch.analysis.anytime import Comparison
 from kdsearch.analysis.figure_style import (
-    DASHES,
     MUTED,
+    SOLID,
+    Dashes,
     Drawing,
     figure_style,
     finish,
@@ -31,6 +33,19 @@ _LABELS = {
     Axis.SECONDS: "virtual time (s)",
 }
 _WIDTH, _HEIGHT = 10.5, 3.9
+_DASHES: tuple[
+    Dashes, ...
+] = (  # none is solid; one more than there are colours, so that pairs of both come late again
+    (0, (5, 1.6)),
+    (0, (1.2, 1.4)),
+    (0, (6, 1.6, 1.2, 1.6)),
+    (0, (3, 1.4)),
+    (0, (6, 1.6, 1.2, 1.6, 1.2, 1.6)),
+    (0, (9, 2.2)),
+    (0, (1.2, 2.8)),
+    (0, (3, 1.4, 1.2, 1.4)),
+)
+_BROAD = 3.4  # of the reference's line, which shows on both sides of one that covers it
 
 
 def drawings(comparison: Comparison, traces: Mapping[str, Sequence[Trace]]) -> list[Drawing]:
@@ -53,20 +68,20 @@ def drawings(comparison: Comparison, traces: Mapping[str, Sequence[Trace]]) -> l
 def plot_errors(comparison: Comparison) -> Figure:
     """The mean over the table's trainings of the incumbent, averaged over runs, with pointwise intervals."""
     figure, panels = _panels()
-    colours = method_colours([entry.name for entry in comparison.entries], comparison.reference)
+    styles = _styles([entry.name for entry in comparison.entries], comparison.reference)
     for axis, axes in panels.items():
-        for place, entry in enumerate(comparison.entries):
+        for entry in comparison.entries:
             curve = entry.curves[axis, "mean"]
             if not curve.cost.size:
                 continue
-            colour = colours[entry.name]
-            dashes = DASHES[place % len(DASHES)]
-            axes.step(curve.cost, curve.mean, where="post", color=colour, linestyle=dashes, label=entry.name)
+            style = styles[entry.name]
+            axes.step(curve.cost, curve.mean, where="post", label=entry.name, **style)
             axes.fill_between(
-                curve.cost, curve.low, curve.high, step="post", color=colour, alpha=0.13, linewidth=0
+                curve.cost, curve.low, curve.high, step="post", color=style["color"], alpha=0.13, linewidth=0
             )
         _cost_axis(axes, axis)
     first = panels[Axis.TRIALS]
+    first.set_ylim(bottom=max(0.0, first.get_ylim()[0]))  # intervals may reach below, errors cannot
     first.set_ylabel("error of the incumbent (%)\nmean over the table's trainings")
     _legend(figure, first)
     return figure
@@ -75,9 +90,9 @@ def plot_errors(comparison: Comparison) -> Figure:
 def plot_found(comparison: Comparison, traces: Mapping[str, Sequence[Trace]]) -> Figure:
     """Steps of the share of runs that trained one of the best configurations to its end."""
     figure, panels = _panels()
-    colours = method_colours([entry.name for entry in comparison.entries], comparison.reference)
+    styles = _styles(list(traces), comparison.reference)
     for axis, axes in panels.items():
-        for place, (name, runs) in enumerate(traces.items()):
+        for name, runs in traces.items():
             within = [
                 trace.need(axis, np.inf, best=comparison.best, held=False)
                 for trace in runs
@@ -95,9 +110,8 @@ def plot_found(comparison: Comparison, traces: Mapping[str, Sequence[Trace]]) ->
                 x,
                 100 * y / len(runs),
                 where="post",
-                color=colours[name],
-                linestyle=DASHES[place % len(DASHES)],
                 label=name,
+                **styles[name],
             )
         axes.set_ylim(-2, 102)
         _cost_axis(axes, axis)
@@ -105,6 +119,20 @@ def plot_found(comparison: Comparison, traces: Mapping[str, Sequence[Trace]]) ->
     first.set_ylabel(f"runs that trained one of\nthe best {comparison.best} (%)")
     _legend(figure, first)
     return figure
+
+
+def _styles(names: Sequence[str], reference: str) -> dict[str, dict[str, Any]]:
+    """How each entry's line looks: dashes of its own for each, the reference solid, broad and beneath the others."""
+    colours = method_colours(names, reference)
+    others = [name for name in names if name != reference]
+    styles = {
+        name: {"color": colours[name], "linestyle": _DASHES[place % len(_DASHES)], "zorder": 2.5}
+        for place, name in enumerate(others)
+    }
+    return {
+        reference: {"color": colours[reference], "linestyle": SOLID, "linewidth": _BROAD, "zorder": 2},
+        **styles,
+    }
 
 
 def _panels() -> tuple[Figure, dict[Axis, Axes]]:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from kdsearch.analysis import anytime
 from kdsearch.analysis.anytime import compare, curve_of, need_of
-from kdsearch.analysis.plots_anytime import drawings
+from kdsearch.analysis.plots_anytime import drawings, plot_errors, plot_found
 from kdsearch.analysis.samples import StatisticsError
 from kdsearch.analysis.tables_anytime import curves_frame, entries_frame, plain, runs_frame
 from kdsearch.analysis.traces import Axis, Lineage, Trace
@@ -162,6 +162,26 @@ def test_files_say_what_the_comparison_says(found):
     shown = drawings(result, traces)
     assert [drawing.stem for drawing in shown] == ["error-by-cost", "found-by-cost"]
     assert all(drawing.png.startswith(b"\x89PNG") and "random" in drawing.svg for drawing in shown)
+
+
+def test_no_line_covers_another_and_no_error_is_below_0():
+    rng = np.random.default_rng(6)
+    names = ["one", "random", *"abcdefghij"]
+    runs = [searched(rng, run=run, trials=8) for run in range(3)]
+    runs[0] = trace_of([70, 0.1], [70, 0.1], rank=[400, 1])  # a skewed mean: its interval reaches below 0
+    traces = dict.fromkeys(names, runs)  # all the same
+    result = compare(traces, reference="random", axis=Axis.TRIALS, budget=8, best=8)
+    assert any((entry.curves[axis, "mean"].low < 0).any() for entry in result.entries for axis in Axis)
+    for figure in (plot_errors(result), plot_found(result, traces)):
+        for axes in figure.axes:
+            lines = {line.get_label(): line for line in axes.get_lines()}
+            assert len({(line.get_color(), str(line._dash_pattern)) for line in lines.values()}) == len(names)
+            solid = [name for name, line in lines.items() if not line._dash_pattern[1]]
+            assert solid == ["random"]
+            rest = [line for name, line in lines.items() if name != "random"]
+            assert all(line.get_linewidth() < lines["random"].get_linewidth() for line in rest)
+            assert all(line.get_zorder() > lines["random"].get_zorder() for line in rest)
+    assert all(axes.get_ylim()[0] == 0 for axes in plot_errors(result).axes)
 
 
 def test_the_observed_error_of_what_was_chosen_is_too_good(found):
