@@ -35,7 +35,7 @@ FIRST = 5  # configurations that are shown
 class Problem:
     """Why the sweep could not begin."""
 
-    what: str  # data, resources or database
+    what: str  # data, resources, database or report
     error: KdsearchError
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from textwrap import indent, wrap
 from typing import Any
 
@@ -10,23 +12,31 @@ import click
 import yaml
 from rich.console import Console
 
-from kdsearch.search.cli.common import messages, print_json, results
+from kdsearch.search.cli.common import check_report_folder, messages, print_json, results
+from kdsearch.search.cli.folders import new_folder
 from kdsearch.search.cli.space import print_space
 from kdsearch.search.config import SweepFile
-from kdsearch.search.dry_run import DryRun, dry_run
+from kdsearch.search.dry_run import DryRun, Problem, dry_run
 from kdsearch.search.launch import Launch
+from kdsearch.spaces.errors import UsageError
 
 _INDENT, _WIDTH, _LEAST = 2, 96, 40  # columns
 
 
-def show_dry_run(sweep: SweepFile, launch: Launch, *, name: str | None, as_json: bool) -> None:
-    """Print what the sweep would do.
+def show_dry_run(
+    sweep: SweepFile, launch: Launch, *, name: str | None, out: Path | None, as_json: bool
+) -> None:
+    """Print what the sweep would do; out: where its report is to go, None: into its own folder.
 
     Raises:
         KdsearchError: it could not begin; all else is printed before.
 
     """
     ran = dry_run(sweep, launch, name=name)
+    try:
+        check_report_folder(out or new_folder(ran.found["name"]))
+    except UsageError as error:
+        ran = replace(ran, problems=(Problem(what="report", error=error), *ran.problems))
     if as_json:
         problems = [{"what": p.what, "message": p.error.message, "hint": p.error.hint} for p in ran.problems]
         print_json({**ran.found, "problems": problems})

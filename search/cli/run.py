@@ -83,7 +83,7 @@ def launch_sweep(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     """Run a sweep from the start and report on it; options: those of `run_options`, and the name."""
     launch = launch_of(options)
     if options["dry_run"]:
-        show_dry_run(sweep, launch, name=options["name"], as_json=options["as_json"])
+        show_dry_run(sweep, launch, name=options["name"], out=options["out"], as_json=options["as_json"])
         return
     name = options["name"] or launching.free_name(launch.db, sweep.name)
     known = options["name"] is not None and launching.holds(

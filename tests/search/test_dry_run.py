@@ -224,6 +224,18 @@ def test_a_database_that_cannot_be_made_is_told_behind_all_else_as_a_run_tells_i
     assert list((here / "closed").iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments", [["--out", "papers"], ["--name", "papers"]])
+def test_a_folder_that_a_report_may_not_go_to_is_told(here, capsys, arguments):
+    (here / "s.yaml").write_text(yaml.safe_dump(SWEEP))
+    for folder in ("papers", "papers-report"):
+        (here / folder).mkdir()
+        (here / folder / "notes.txt").touch()
+    assert _run(["sweep", "s.yaml", *arguments, "--dry-run"]) == 2
+    out, err = capsys.readouterr()
+    assert "first configurations" in out
+    assert "holds no report of kdsearch" in " ".join(err.split())
+
+
 def test_a_database_that_cannot_be_written_is_told(here, capsys, monkeypatch):
     TrialDatabase.open("sqlite:///kdsearch.db").close()
     (here / "s.yaml").write_text(yaml.safe_dump(SWEEP))
