@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from kdsearch.analysis.traces import Axis
 from kdsearch.search.config import StatisticsSettings, SweepFile, parse_sweep
@@ -28,7 +29,7 @@ _SMALL: Final = 4  # a space with at most this many times the configurations tha
 
 
 class BudgetSettings(Section):
-    """What every run may cost: one of the three."""
+    """What every run may cost: exactly one of the three."""
 
     trials: int | None = Field(None, ge=1, description="trials that ended, whatever their state")
     epochs: int | None = Field(None, ge=1, description="epochs of all trials")
@@ -39,7 +40,7 @@ class BudgetSettings(Section):
         given = [axis for axis in Axis if getattr(self, axis) is not None]
         if len(given) != 1:
             told = f"found {' and '.join(given)}" if given else "found none of them"
-            raise ValueError(f"needs one of trials, epochs and seconds ({told})")
+            raise ValueError(f"needs exactly one of trials, epochs and seconds ({told})")
         return self
 
     @property
@@ -188,9 +189,26 @@ def _told(item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"] if part != "[key]")
     match item["type"]:
         case "extra_forbidden":
-            return f"unknown key {key!r} (docs/tables.md lists all)"
+            return f"unknown key {key!r}{_nearest(item['loc'])}"
         case "missing":
             return f"key {key!r} is missing"
         case _:
             shown = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
             return f"{key or 'the file'}: {item['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _nearest(loc: Sequence[int | str]) -> str:
+    """The keys that would be right in the place of one that is unknown."""
+    match loc:
+        case ["entries", _, _]:
+            section: type[BaseModel] = EntrySettings
+        case ["budget", _]:
+            section = BudgetSettings
+        case ["statistics", _]:
+            section = StatisticsSettings
+        case _:
+            section = CompareFile
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    guess = f", did you mean {near[0]!r}?" if near else ""
+    return f"{guess} (known: {', '.join(known)})"

@@ -224,12 +224,22 @@ def refusal(data):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"budget": {}}, "budget: needs one of trials, epochs and seconds (found none of them)"),
+        ({"budget": {}}, "budget: needs exactly one of trials, epochs and seconds (found none of them)"),
         ({"budget": {"trials": 5, "epochs": 9}}, "found trials and epochs"),
         ({"budget": {"hours": 1}}, "unknown key 'budget.hours'"),
         ({"reference": "nobody"}, "reference 'nobody' is no entry; entries: random"),
         ({"runs": 1}, "runs: Input should be greater than or equal to 2 (found 1)"),
-        ({"extra": 1}, "unknown key 'extra'"),
+        ({"extra": 1}, "unknown key 'extra' (known: name, title, seed, "),
+        ({"refrence": "random"}, "unknown key 'refrence', did you mean 'reference'? (known: "),
+        (
+            {"budget": {"epoch": 9}},
+            "unknown key 'budget.epoch', did you mean 'epochs'? (known: trials, epochs, ",
+        ),
+        ({"statistics": {"alfa": 0.1}}, "unknown key 'statistics.alfa', did you mean 'alpha'?"),
+        (
+            {"entries": {"random": {"searcher": "random", "schedule": "none"}}},
+            "unknown key 'entries.random.schedule', did you mean 'scheduler'? (known: searcher, scheduler, own_seeds)",
+        ),
         ({"trainable": {"kind": "ktg", "data": "digits"}}, "trainable.kind must be table (found 'ktg')"),
         ({"entries": {}}, "entries"),
         (

@@ -189,3 +189,17 @@ def test_numbers_are_written_in_full(tmp_path, clock, form):
         export_table(database, "mine", tmp_path / f"t.{form}", parquet=form == "parquet", what=What.TRIALS)
         back(database, tmp_path / f"t.{form}", space=space_from_spec(MIXED, name="A"))
         assert [t.error for t in database.trials("back")] == errors
+
+
+@pytest.mark.parametrize(
+    ("form", "given", "kind"),
+    [("csv", False, "log-uniform"), ("csv", True, "float"), ("parquet", False, "float")],
+)
+def test_laws_of_parameters_come_back_from_parquet_or_a_given_space(tmp_path, clock, form, given, kind):
+    spec = {"kind": "parameters", "parameters": {"x": {"type": "float", "low": 0, "high": 1}}}
+    with TrialDatabase.open(f"sqlite:///{tmp_path / 't.db'}", clock=clock) as database:
+        add_sweep(database, "mine", spec, draws(spec, 400))  # the least of so many is below a hundredth
+        path = tmp_path / f"t.{form}"
+        export_table(database, "mine", path, parquet=form == "parquet", what=What.TRIALS)
+        told = back(database, path, space=space_from_spec(spec, name="A") if given else None)
+        assert told.space["parameters"]["x"]["type"] == kind
