@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,35 @@ def ray_slots() -> Iterator[object]:
     options = RayOptions(address=None, cpus=1, gpus=0, max_concurrent=None, data_root=None)
     with ray_session(options) as slots:
         yield slots
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[object]:
+    """The one PostgreSQL of the test session (`postgresql.PostgreSQL`), ended at the end."""
+    spec = importlib.util.spec_from_file_location("postgresql", Path(__file__).with_name("postgresql.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.PostgreSQL()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgresql(postgresql_server):
+    """The session's PostgreSQL; a test may stop it (`stop`, `start`, `restart`), it runs again afterwards."""
+    yield postgresql_server
+    if not postgresql_server.running:
+        postgresql_server.start()
+
+
+@pytest.fixture
+def postgresql_url(postgresql) -> Iterator[str]:
+    """The URL of an empty database on it, with its password; gone after the test."""
+    name = postgresql.new_database()
+    yield postgresql.url(name)
+    if not postgresql.running:
+        postgresql.start()
+    postgresql.drop(name)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
