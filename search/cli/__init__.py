@@ -26,6 +26,7 @@ _COMMANDS = {
     "refine": "run:refine",
     "sweep": "run:sweep",
     "resume": "resume:resume",
+    "submit": "submit:submit",
     "retrain": "retrain:retrain",
     "status": "status:status",
     "report": "report:report",

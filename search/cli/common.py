@@ -21,6 +21,7 @@ GENERATOR = b'<meta name="generator" content="kdsearch">'
 _HEAD = 4096  # bytes of a page in which that stands
 
 DEFAULT_DATABASE = "sqlite:///kdsearch.db"
+DATABASE_VARIABLE, DATABASE_FILE_VARIABLE = "KDSEARCH_DB", "KDSEARCH_DB_FILE"
 
 
 def version_text() -> str:
@@ -34,11 +35,43 @@ def database_option(function: F) -> F:
         "--db",
         "db",
         metavar="URL",
-        default=DEFAULT_DATABASE,
-        show_default=True,
-        envvar="KDSEARCH_DB",
-        help="Trial database.",
+        default=default_database,
+        show_default=DEFAULT_DATABASE,
+        envvar=DATABASE_VARIABLE,
+        show_envvar=True,
+        help=f"Trial database; {DATABASE_FILE_VARIABLE} names a file that holds the URL.",
     )(function)
+
+
+def default_database() -> str:
+    """The database where neither --db nor KDSEARCH_DB names one: that of KDSEARCH_DB_FILE, or one in this folder.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no line.
+
+    """
+    name = os.environ.get(DATABASE_FILE_VARIABLE)
+    if not name:
+        return DEFAULT_DATABASE
+    try:
+        text = Path(name).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else "it is no text"
+        raise UsageError(
+            f"{DATABASE_FILE_VARIABLE} names {name}, which cannot be read: {why}",
+            "It must be a file with the URL of the trial database.",
+        ) from None
+    if not text or "\n" in text:
+        raise UsageError(
+            f"{DATABASE_FILE_VARIABLE} names {name}, which does not hold one line",
+            "It must be a file with the URL of the trial database.",
+        )
+    return text
+
+
+def given_database() -> str:
+    """The database that commands take if none is named on the command line."""
+    return os.environ.get(DATABASE_VARIABLE) or default_database()
 
 
 def data_root_option(function: F) -> F:

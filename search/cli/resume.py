@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import sleep
 from typing import Any
 
 import click
@@ -33,11 +34,14 @@ from kdsearch.search.cli.running import (
     timed,
 )
 from kdsearch.search.config import SweepFile, changed_sweep, load_sweep, parse_sweep
+from kdsearch.search.trialdb import TrialDatabase
+from kdsearch.search.trialdb.errors import SweepBusyError
 from kdsearch.search.trialdb.record import CHANGE
 from kdsearch.search.trialdb.states import ENDED, Role
 from kdsearch.spaces.errors import UsageError
 
 ACCEPT = "--accept-changes"
+_LOOK_EVERY_S = 2.0  # at a driver that may be gone
 
 
 @click.command("resume", short_help="Go on with an interrupted sweep, or with more trials.")
@@ -72,12 +76,33 @@ def resume(
             "Leave it out, or give what the sweep is to be compared with.",
         )
     launch = launch_of(options)
+
+    def revise(stored: SweepFile, confirming: bool) -> SweepFile:  # noqa: FBT001 as `launching.Revise` has it
+        with open_to_read(launch.db) as database:
+            began = _asked_at_first(database, name)
+        return _revised(stored, trials, file, changes, accept=accept, confirming=confirming, began=began)
+
+    asks = trials is not None or file is not None or changes
+    go_on_with(name, launch, options, revise if asks else None)
+
+
+def go_on_with(
+    name: str,
+    launch: launching.Launch,
+    options: dict[str, Any],
+    revise: launching.Revise | None,
+    *,
+    waits: bool = False,
+) -> None:
+    """Go on with a sweep and report on it; options: those of `run_options`.
+
+    waits: for a driver that may have died on another machine, until that is known.
+    """
     if options["out"] is not None:
         check_report_folder(options["out"])
     with open_to_read(launch.db) as database:  # one of an earlier version is brought up to date
         row = database.sweep(name)
         counts = database.counts_by_state(name, role=Role.SEARCH)
-        began = trials_at_first([event.data for event in database.events(name, kinds=[CHANGE])])
     out = options["out"] or own_folder(name, row.created)
     check_report_folder(out)
     display, screen = displays(as_json=options["as_json"], known=sum(counts.get(s, 0) for s in ENDED))
@@ -87,20 +112,62 @@ def resume(
         if not options["as_json"]:
             messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
 
-    def revise(stored: SweepFile, confirming: bool) -> SweepFile:  # noqa: FBT001 as `launching.Revise` has it
-        return _revised(stored, trials, file, changes, accept=accept, confirming=confirming, began=began)
-
     ran = False
 
     def run() -> None:
         nonlocal ran
-        asks = trials is not None or file is not None or changes
-        ran = launching.resume(name, launch, display, asker(screen), check, revise if asks else None)
+        ran = launching.resume(name, launch, display, asker(screen), check, revise)
 
-    seconds = timed(run, lambda: go_on(launch, name))
+    seconds = timed(lambda: _when_free(run) if waits else run(), lambda: go_on(launch, name))
     if not ran:
         messages().print(f"{name} is complete: nothing was run.")
     report(name, launch, out, seconds, as_json=options["as_json"])
+
+
+def _when_free(run: Callable[[], None]) -> None:
+    """Run as soon as no other driver has the sweep; one that is heard of meanwhile is alive, and refuses."""
+    age_s: float | None = None
+    while True:
+        try:
+            return run()
+        except SweepBusyError as error:
+            if age_s is not None and error.age_s < age_s:
+                raise
+            if age_s is None:
+                messages().print(
+                    f"{error.message}: waiting until it is heard of again, or {error.stale_after_s:.0f} s are over."
+                )
+            age_s = error.age_s
+            sleep(_LOOK_EVERY_S)
+
+
+def taken_up(sweep: SweepFile, stored: SweepFile, db: str, *, confirming: bool) -> SweepFile:
+    """The sweep that `--or-resume` goes on with: the stored one, run as the file says, and with its trials if more.
+
+    Fewer trials than the stored sweep has are those that it was asked for before it was extended.
+
+    Raises:
+        UsageError: the file is another sweep, key by key.
+
+    """
+    name = stored.name
+    had, asked = (getattr(each.searcher, "trials", None) for each in (stored, sweep))
+    if had is not None and asked is not None:
+        sweep = _with_trials(sweep, max(had, asked))
+        if asked > had:
+            check_unconfirmed(name, confirming=confirming)
+    found = differences(stored, sweep, confirming=confirming)
+    if found:
+        _show(name, found)
+    with open_to_read(db) as database:
+        began = _asked_at_first(database, name)
+    check_accepted(name, found, accepted=True, flag=ACCEPT, began=began)
+    return sweep
+
+
+def _asked_at_first(database: TrialDatabase, name: str) -> int | None:
+    """Trials that an extended sweep was asked for when it began."""
+    return trials_at_first([event.data for event in database.events(name, kinds=[CHANGE])])
 
 
 def _revised(

@@ -11,6 +11,7 @@ from kdsearch.search import launch as launching
 from kdsearch.search.cli.common import check_report_folder, messages, set_option
 from kdsearch.search.cli.dry_run import show_dry_run
 from kdsearch.search.cli.folders import new_folder
+from kdsearch.search.cli.resume import go_on_with, taken_up
 from kdsearch.search.cli.running import (
     asker,
     check_person,
@@ -33,6 +34,11 @@ _NOTHING = "Nothing was begun; run the command again."
 def _sweep_options(function: F) -> F:
     for option in (
         click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing, run nothing."),
+        click.option(
+            "--or-resume",
+            is_flag=True,
+            help="Go on with the sweep of this name if the database holds it; for jobs that are started again.",
+        ),
         set_option,
         click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), help="Seed of the sweep."),
         click.option(
@@ -85,6 +91,9 @@ def launch_sweep(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     if options["dry_run"]:
         show_dry_run(sweep, launch, name=options["name"], out=options["out"], as_json=options["as_json"])
         return
+    if options["or_resume"] and launching.holds(launch.db, options["name"] or sweep.name):
+        _go_on(sweep, options["name"] or sweep.name, launch, options)
+        return
     name = options["name"] or launching.free_name(launch.db, sweep.name)
     known = options["name"] is not None and launching.holds(
         launch.db, name
@@ -101,3 +110,13 @@ def launch_sweep(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
         lambda: _NOTHING if known or not has_begun(launch, name) else go_on(launch, name),
     )
     report(name, launch, out, seconds, as_json=options["as_json"])
+
+
+def _go_on(sweep: SweepFile, name: str, launch: launching.Launch, options: dict[str, Any]) -> None:
+    """Go on with a sweep that was begun with this file; another sweep of the name is refused."""
+    wanted = parse_sweep({**sweep.resolved(), "name": name}, "the sweep")
+
+    def revise(stored: SweepFile, confirming: bool) -> SweepFile:  # noqa: FBT001 as `launching.Revise` has it
+        return taken_up(wanted, stored, launch.db, confirming=confirming)
+
+    go_on_with(name, launch, options, revise, waits=True)

@@ -19,11 +19,11 @@ from rich.table import Table
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search import launch as launching
 from kdsearch.search.cli.common import (
-    DEFAULT_DATABASE,
     data_root_option,
     database_option,
     debug_option,
     environment_data_root,
+    given_database,
     json_option,
     messages,
     print_json,
@@ -95,7 +95,7 @@ def has_begun(launch: launching.Launch, name: str) -> bool:
 
 def go_on(launch: launching.Launch, name: str) -> str:
     """How to go on with a sweep that was interrupted."""
-    resume_db = "" if launch.db == DEFAULT_DATABASE else f" --db {shlex.quote(launch.db)}"
+    resume_db = "" if launch.db == given_database() else f" --db {shlex.quote(launch.db)}"
     return f"Go on with: kdsearch resume {name}{resume_db}"
 
 

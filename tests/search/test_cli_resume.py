@@ -16,15 +16,16 @@ import yaml
 from kdsearch.search import launch as launching
 from kdsearch.search.cli import _run, resume, run
 from kdsearch.search.config import parse_sweep
-from kdsearch.search.coordinator import Idle
-from kdsearch.search.runner import Interrupted, Slots
+from kdsearch.search.runner import Slots
 from kdsearch.search.trialdb import TrialDatabase, read_record
 from kdsearch.search.trialdb.leases import new_lease
-from kdsearch.trainables.constant import ConstantPack
 
 _SPEC = importlib.util.spec_from_file_location("standing", Path(__file__).with_name("standing.py"))
 STANDING = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(STANDING)
+_SPEC = importlib.util.spec_from_file_location("inline", Path(__file__).with_name("inline.py"))
+INLINE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(INLINE)
 
 SWEEP = {
     "name": "s",
@@ -47,27 +48,6 @@ NUMBERS = {
 URL = "sqlite:///kdsearch.db"
 
 
-class Worker:
-    """In Ray's place: runs jobs in this process, and is interrupted before job number `before`."""
-
-    def __init__(self):
-        self.before = None
-        self.ran = []
-
-    def run(self, coordinator, options, slots, tick):
-        del options, slots
-        while not isinstance(job := coordinator.next_job(), Idle):
-            if self.before is not None and len(self.ran) >= self.before:
-                coordinator.interrupt("interrupted by a test")
-                raise Interrupted("interrupted by a test")
-            self.ran += [member.number for member in job.members]
-            pack = ConstantPack(coordinator.sweep.trainable_settings(), job.members)
-            while pack.active:
-                for number in coordinator.on_result(job.id, pack.run_epoch(), None, {}):
-                    pack.drop(number)
-            tick()
-
-
 @pytest.fixture
 def worker(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -75,7 +55,7 @@ def worker(tmp_path, monkeypatch):
     monkeypatch.delenv("KDSEARCH_DATA", raising=False)
     slots = Slots(concurrency=1, fits=1, cpus=1.0, gpus=0.0, gpus_per_pack=0.0)
     monkeypatch.setattr(launching, "_ray", lambda *_: contextlib.nullcontext(slots))
-    worker = Worker()
+    worker = INLINE.Worker()
     monkeypatch.setattr(launching, "run", worker.run)
     for module in (run, resume):  # a report takes longer than all trials
         monkeypatch.setattr(module, "report", lambda *_, **__: None)
