@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +77,9 @@ class TrainableSettings(BaseModel):
         return dict(self.model_extra or {})
 
 
+_OWN_KEYS = {"CPU": "run.cpus", "GPU": "run.gpus", "object_store_memory": "none: packs take none of it"}
+
+
 class RunSettings(Section):
     """Where and how trials run."""
 
@@ -84,6 +88,11 @@ class RunSettings(Section):
     cpus: float = Field(1.0, gt=0, description="CPU cores of one pack")
     gpus: float | Literal["auto"] = Field(
         0.0, description="GPUs of one pack; fractions share a GPU; auto: one where there are any"
+    )
+    resources: dict[str, float] = Field(
+        default_factory=dict,
+        description="what a pack takes beside cores and GPUs: memory in bytes, accelerator_type:..., "
+        "node:..., or a name that nodes were given",
     )
     attempts: int = Field(3, ge=1, description="tries of a trial before it is marked failed")
     checkpoint_every: int = Field(0, ge=0, description="epochs between checkpoints; 0: none")
@@ -98,6 +107,16 @@ class RunSettings(Section):
         if gpus > 1 and gpus != int(gpus):
             raise ValueError("more than one GPU must be a whole number")
         return gpus
+
+    @field_validator("resources")
+    @classmethod
+    def _more_than_none(cls, resources: dict[str, float]) -> dict[str, float]:
+        for name, amount in resources.items():
+            if name in _OWN_KEYS:
+                raise ValueError(f"{name} has a key of its own: {_OWN_KEYS[name]}")
+            if not 0 < amount < inf:
+                raise ValueError(f"{name} must be above 0")
+        return resources
 
 
 class StatisticsSettings(Section):

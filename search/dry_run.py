@@ -168,6 +168,8 @@ def _resources(
 ) -> dict[str, Any]:
     """What a pack takes, how many run at once, and the sizes of the packs that run first."""
     pack = {"cpus": sweep.run.cpus, "gpus": sweep.run.gpus, "trials": sweep.run.pack}
+    if sweep.run.resources:
+        pack["resources"] = dict(sweep.run.resources)
     where = launch.address or "this machine"
     if slots is None:
         return {"where": where, "pack": pack, "packs_at_once": None, "trials_at_once": None}

@@ -56,6 +56,8 @@ class Launch:
     address: str | None = None
     max_concurrent: int | None = None  # overrides the sweep file's
     data_root: Path | None = None
+    wait_s: float = 0.0  # how long to wait at the start for nodes that a pack fits on
+    say: Callable[[str], None] = lambda _: None  # told what is waited for before a display is there
     command: str = ""
     clock: Callable[[], datetime] = utc_now
 
@@ -368,11 +370,13 @@ def ray_options(sweep: SweepFile, launch: Launch) -> RayOptions:
         gpus=sweep.run.gpus,
         max_concurrent=launch.max_concurrent or sweep.run.max_concurrent,
         data_root=launch.data_root,
+        resources=sweep.run.resources,
+        wait_s=launch.wait_s,
     )
 
 
 def _ray(sweep: SweepFile, launch: Launch) -> Any:
-    return ray_session(ray_options(sweep, launch))
+    return ray_session(ray_options(sweep, launch), launch.say)
 
 
 __all__ = [

@@ -13,15 +13,14 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.runner_resources import RayOptions, Slots, counted
 from kdsearch.search.runner_scratch import scratch_folder
 from kdsearch.search.trial_states import Job
-from kdsearch.spaces.errors import KdsearchError, UsageError
+from kdsearch.spaces.errors import KdsearchError
 from kdsearch.trainables.protocol import EpochReport, MemberState
 
 # Read by Ray when it is imported or started; see the reference on Ray Tune for each.
@@ -44,31 +43,9 @@ class RunnerError(KdsearchError):
     """Ray did not start, cannot be reached, or ended early."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RayOptions:
-    """How to reach Ray and what a pack takes from it."""
-
-    address: str | None  # None: a cluster of our own on this machine
-    cpus: float
-    gpus: float | Literal["auto"]
-    max_concurrent: int | None
-    data_root: Path | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slots:
-    """What fits: packs at a time, and the hardware it was counted on."""
-
-    concurrency: int
-    fits: int  # packs that the resources would allow at a time
-    cpus: float  # cores of the cluster
-    gpus: float  # GPUs of the cluster
-    gpus_per_pack: float
-
-
 @contextlib.contextmanager
-def ray_session(options: RayOptions) -> Iterator[Slots]:
-    """Start or join Ray, and leave it as it was found.
+def ray_session(options: RayOptions, say: Callable[[str], None] = lambda _: None) -> Iterator[Slots]:
+    """Start or join Ray, and leave it as it was found; `say` is told what is waited for.
 
     Raises:
         RunnerError: Ray does not start, or no cluster answers at the address.
@@ -82,7 +59,7 @@ def ray_session(options: RayOptions) -> Iterator[Slots]:
         if ours:
             _start(options)
         try:
-            yield _slots(options)
+            yield _slots(options, say)
         finally:
             if ours:
                 ray.shutdown()
@@ -149,12 +126,11 @@ def _probe(address: str) -> None:
         ) from None
 
 
-def _slots(options: RayOptions) -> Slots:
+def _slots(options: RayOptions, say: Callable[[str], None]) -> Slots:
     """Count how many packs fit, node by node."""
-    import ray  # noqa: PLC0415
+    from kdsearch.search import runner_watch  # noqa: PLC0415 imports Ray
 
-    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return _counted([node["Resources"] for node in known if node["Alive"]], options)
+    return runner_watch.wait_for_room(options, say)
 
 
 def local_slots(options: RayOptions) -> Slots:
@@ -170,41 +146,8 @@ def local_slots(options: RayOptions) -> Slots:
 
         manager: Any = get_accelerator_manager_for_resource("GPU")
         gpus = manager.get_current_node_num_accelerators()
-        return _counted([{"CPU": float(get_num_cpus()), "GPU": float(gpus)}], options)
-
-
-def _counted(nodes: Sequence[Mapping[str, float]], options: RayOptions) -> Slots:
-    """Count how many packs fit, by what each node has."""
-    cpus, gpus = (sum(node.get(key, 0.0) for node in nodes) for key in ("CPU", "GPU"))
-    wanted = float(gpus > 0) if options.gpus == "auto" else options.gpus
-    fits = sum(_fits(node, options.cpus, wanted) for node in nodes)
-    have = f"{cpus:g} CPU cores and {gpus:g} GPUs on {len(nodes)} node{'s' * (len(nodes) != 1)}"
-    if fits == 0:
-        raise UsageError(
-            f"a pack takes {options.cpus:g} CPU cores and {wanted:g} GPUs, and no node has that: {have}",
-            "Lower run.cpus or run.gpus, for example --set run.gpus=0.",
-        )
-    if options.max_concurrent is not None and options.max_concurrent > fits:
-        raise UsageError(
-            f"{options.max_concurrent} concurrent packs of {options.cpus:g} CPU cores and {wanted:g} GPUs "
-            f"do not fit: there are {have}, room for {fits}",
-            f"Use --max-concurrent {fits} or fewer.",
-        )
-    return Slots(
-        concurrency=options.max_concurrent or fits, fits=fits, cpus=cpus, gpus=gpus, gpus_per_pack=wanted
-    )
-
-
-def _fits(node: Mapping[str, float], cpus: float, gpus: float) -> int:
-    rooms = [int(node.get("CPU", 0.0) / cpus + 1e-9)]
-    if gpus:
-        rooms.append(_fractions(node.get("GPU", 0.0), gpus))
-    return min(rooms)
-
-
-def _fractions(have: float, wanted: float) -> int:
-    """A fraction of a GPU never spans two of them."""
-    return int(have) * int(1 / wanted + 1e-9) if wanted < 1 else int(have / wanted)
+        memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return counted([{"CPU": float(get_num_cpus()), "GPU": float(gpus), "memory": memory}], options)
 
 
 class Interrupted(KdsearchError):  # noqa: N818 no error: the user wanted it

@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 
 from kdsearch.search.coordinator import Coordinator, Idle
 from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports, shortened
+from kdsearch.search.runner_resources import bundle_of
 from kdsearch.search.runner_stops import Stops
 from kdsearch.search.trial_states import Job
 from kdsearch.trainables.ray_adapter import PackTrainable
@@ -195,7 +196,7 @@ def _fit(
 ) -> None:
     known: dict[str, int] = {}
     guard = _Guard(coordinator)
-    bundle = {"CPU": options.cpus, **({"GPU": slots.gpus_per_pack} if slots.gpus_per_pack else {})}
+    bundle = bundle_of(options, slots.gpus_per_pack)
     tuner = tune.Tuner(
         tune.with_resources(PackTrainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(

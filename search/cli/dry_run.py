@@ -32,7 +32,7 @@ def show_dry_run(
         KdsearchError: it could not begin; all else is printed before.
 
     """
-    ran = dry_run(sweep, launch, name=name)
+    ran = dry_run(sweep, replace(launch, wait_s=0.0), name=name)
     try:
         check_report_folder(out or new_folder(ran.found["name"]))
     except UsageError as error:
@@ -115,7 +115,8 @@ def _resources(console: Console, found: Mapping[str, Any]) -> None:
     gpus = pack["gpus"] if isinstance(pack["gpus"], str) else f"{pack['gpus']:g}"
     cores = f"{pack['cpus']:g} CPU core{'s' * (pack['cpus'] != 1)}"
     trials = f"up to {pack['trials']} trials" if pack["trials"] > 1 else "one trial"
-    _line(console, f"a pack of {trials} takes {cores}, GPUs: {gpus}")
+    more = "".join(f", {name}: {amount:g}" for name, amount in pack.get("resources", {}).items())
+    _line(console, f"a pack of {trials} takes {cores}, GPUs: {gpus}{more}")
     if found["packs_at_once"] is None:
         _line(console, f"on {found['where']}: see below")
         return

@@ -53,6 +53,14 @@ def run_options(function: F) -> F:
         click.option(
             "--max-concurrent", type=click.IntRange(min=1), help="Packs at a time; default: what fits."
         ),
+        click.option(
+            "--wait-for-nodes",
+            "wait_s",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            metavar="SECONDS",
+            help="Wait so long for nodes that a pack fits on; inf: for ever. Default: not at all.",
+        ),
         click.option("--address", metavar="ADDRESS", help="Join this Ray cluster; default: a local one."),
         data_root_option,
         database_option,
@@ -81,6 +89,8 @@ def launch_of(options: dict[str, Any]) -> launching.Launch:
         address=options["address"],
         max_concurrent=options["max_concurrent"],
         data_root=environment_data_root(options["data_root"]),
+        wait_s=options["wait_s"],
+        say=lambda text: messages().print(text, style="dim", soft_wrap=True),
         command=shlex.join(["kdsearch", *sys.argv[1:]]),
     )
 

@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from kdsearch.search import runner
+from kdsearch.search.runner_resources import fitting
 from kdsearch.spaces.errors import KdsearchError, UsageError
 
 
@@ -27,7 +28,7 @@ from kdsearch.spaces.errors import KdsearchError, UsageError
     ],
 )
 def test_packs_that_fit_on_a_node(node, cpus, gpus, packs):
-    assert runner._fits(node, cpus, gpus) == packs
+    assert fitting(node, {"CPU": cpus, "GPU": gpus}) == packs
 
 
 def test_variables_are_put_back_as_they_were(monkeypatch):
