@@ -167,7 +167,7 @@ def _resources(
     sweep: SweepFile, launch: Launch, slots: Slots | None, requests: Sequence[Request]
 ) -> dict[str, Any]:
     """What a pack takes, how many run at once, and the sizes of the packs that run first."""
-    pack = {"cpus": sweep.run.cpus, "gpus": sweep.run.gpus, "trials": sweep.run.pack}
+    pack: dict[str, Any] = {"cpus": sweep.run.cpus, "gpus": sweep.run.gpus, "trials": sweep.run.pack}
     if sweep.run.resources:
         pack["resources"] = dict(sweep.run.resources)
     where = launch.address or "this machine"
