@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kdsearch.search import presets
+from kdsearch.search.masking import refuse_passwords
 from kdsearch.search.retrain_settings import RetrainSettings
 from kdsearch.search.schedulers.settings import AshaSettings
 from kdsearch.search.searcher_settings import (
@@ -33,7 +34,7 @@ from kdsearch.search.searcher_settings import (
 from kdsearch.search.searchers.enumeration import MOST_LISTED
 from kdsearch.search.searchers.kinds import Task
 from kdsearch.search.searchers.registry import SearcherSettings, registry, sections
-from kdsearch.spaces import DesignSpace, KtgSpace, parse_yaml, space_from_spec
+from kdsearch.spaces import DesignSpace, KtgSpace, parse_yaml, space_from_spec, text_of
 from kdsearch.spaces.errors import UnknownNameError, UsageError
 from kdsearch.trainables.registry import trainable_kind, trainable_names
 
@@ -253,6 +254,7 @@ def load_sweep(preset_or_path: str, changes: Sequence[str] = (), seed: int | Non
         _name_searcher(data)
     if seed is not None:
         data["seed"] = seed
+    refuse_passwords(data, where)
     return parse_sweep(data, where)
 
 
@@ -267,6 +269,7 @@ def changed_sweep(sweep: SweepFile, changes: Sequence[str]) -> SweepFile:
     for change in changes:
         apply_change(data, change)
         _name_searcher(data)
+    refuse_passwords(data, f"sweep {sweep.name}")
     return parse_sweep(data, f"sweep {sweep.name}")
 
 
@@ -322,7 +325,7 @@ def _source(preset_or_path: str) -> tuple[str, str]:
     if path.suffix not in {".yaml", ".yml"} and not path.exists():
         raise UnknownNameError("preset", preset_or_path, presets.names())
     try:
-        return str(path), path.read_text(encoding="utf-8")
+        return str(path), text_of(path)
     except OSError as error:
         raise UsageError(
             f"cannot read the sweep file {path}: {error.strerror}", f"Presets: {', '.join(presets.names())}."

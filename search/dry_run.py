@@ -16,6 +16,7 @@ from kdsearch.search.config import RandomSettings, RefinementSettings, SweepFile
 from kdsearch.search.coordinator import WAVES
 from kdsearch.search.launch import Launch, ray_options, stored_names
 from kdsearch.search.lines import line_of
+from kdsearch.search.masking import masked
 from kdsearch.search.packing import packed
 from kdsearch.search.runner import Slots, local_slots, ray_session
 from kdsearch.search.searchers import make_searcher, nobody
@@ -114,7 +115,7 @@ def _name(sweep: SweepFile, launch: Launch, name: str | None, problems: list[Pro
         return wanted
     if name is not None:
         taken_twice = SweepNameTakenError(
-            f"{launch.db} already has a sweep {name!r}",
+            f"{masked(launch.db)} already has a sweep {name!r}",
             f"Go on with it: `kdsearch resume {name}`; or give the new one another name or database.",
         )
         problems.append(Problem(what="database", error=taken_twice))

@@ -54,6 +54,7 @@ class Launch:
 
     db: str
     address: str | None = None
+    allow_open: bool = False  # join a cluster that lets strangers in
     max_concurrent: int | None = None  # overrides the sweep file's
     data_root: Path | None = None
     wait_s: float = 0.0  # how long to wait at the start for nodes that a pack fits on
@@ -366,6 +367,7 @@ def ray_options(sweep: SweepFile, launch: Launch) -> RayOptions:
     """How to reach Ray, and what a pack takes."""
     return RayOptions(
         address=launch.address,
+        allow_open=launch.allow_open,
         cpus=sweep.run.cpus,
         gpus=sweep.run.gpus,
         max_concurrent=launch.max_concurrent or sweep.run.max_concurrent,

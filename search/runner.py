@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.runner_access import access
 from kdsearch.search.runner_resources import RayOptions, Slots, counted
 from kdsearch.search.runner_scratch import scratch_folder
 from kdsearch.search.trial_states import Job
@@ -49,10 +49,11 @@ def ray_session(options: RayOptions, say: Callable[[str], None] = lambda _: None
 
     Raises:
         RunnerError: Ray does not start, or no cluster answers at the address.
-        UsageError: a pack fits nowhere, or more packs are asked for than fit.
+        UsageError: a pack fits nowhere, or more packs are asked for than fit; the cluster is open to strangers, or
+            refuses the token that is found here.
 
     """
-    with _environment({**_ENVIRONMENT, **_authentication(options)}):
+    with _environment({**_ENVIRONMENT, **access(options.address, allow_open=options.allow_open)}):
         import ray  # noqa: PLC0415 must come after the environment is set
 
         ours = not ray.is_initialized()
@@ -63,21 +64,6 @@ def ray_session(options: RayOptions, say: Callable[[str], None] = lambda _: None
         finally:
             if ours:
                 ray.shutdown()
-
-
-def _authentication(options: RayOptions) -> dict[str, str]:
-    """How to prove oneself to Ray: as the environment says, else with a token of this session's own.
-
-    A local Ray listens on every interface of the machine, and whoever reaches it can run code (CVE-2023-48022). The
-    token stays in the environment of this process and its children, where only their user can read it. A cluster at
-    an address has its own mode, which Ray reads from the environment; without one it is taken to be open.
-    """
-    mode = os.environ.get("RAY_AUTH_MODE")
-    if mode is not None:
-        return {"RAY_AUTH_MODE": mode}
-    if options.address is not None:
-        return {"RAY_AUTH_MODE": "disabled"}
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def _start(options: RayOptions) -> None:

@@ -32,6 +32,7 @@ class RayOptions:
     data_root: Path | None
     resources: Mapping[str, float] = field(default_factory=dict)  # of a pack, beside cores and GPUs
     wait_s: float = 0.0  # how long to wait at the start for nodes that are not there yet
+    allow_open: bool = False  # join a cluster that lets strangers in
 
 
 @dataclass(frozen=True, kw_only=True)

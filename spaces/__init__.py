@@ -17,7 +17,7 @@ from kdsearch.spaces.constraints import Comparison, Constraint, Forbidden
 from kdsearch.spaces.describe import describe
 from kdsearch.spaces.domains import Categorical, Domain, Float, Integer, LogUniform, Quantised
 from kdsearch.spaces.errors import KdsearchError, SpaceError, UnknownNameError, UsageError
-from kdsearch.spaces.files import dump_space, load_space, parse_yaml, save_space, space_from_spec
+from kdsearch.spaces.files import dump_space, load_space, parse_yaml, save_space, space_from_spec, text_of
 from kdsearch.spaces.graph import LABEL, TARGET, Edge, Gate, Graph
 from kdsearch.spaces.ktg import KtgSpace
 from kdsearch.spaces.papers import accv_space, refinement_spaces
@@ -67,4 +67,5 @@ __all__ = [
     "refinement_spaces",
     "save_space",
     "space_from_spec",
+    "text_of",
 ]

@@ -13,6 +13,9 @@ from kdsearch.spaces import ktg, reading, space
 from kdsearch.spaces.errors import SpaceError, UnknownNameError
 from kdsearch.spaces.protocol import DesignSpace
 
+MAX_BYTES = 4 << 20
+MAX_VALUES = 1_000_000
+
 KINDS: dict[str, Callable[..., DesignSpace]] = {
     ktg.KIND: ktg.KtgSpace.from_spec,
     space.KIND: space.Space.from_spec,
@@ -48,8 +51,8 @@ def load_space(path: Path | str, *, name: str | None = None) -> DesignSpace:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = text_of(path)
+    except OSError as error:
         raise SpaceError(
             f"cannot read the space file {path}: {error}", "Give the path of a YAML file."
         ) from error
@@ -73,14 +76,38 @@ def dump_space(space: DesignSpace) -> str:
     )
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a YAML file, reading no more of it than a sweep file can have.
+
+    Raises:
+        SpaceError: it has more than 4 MiB, or is no text in UTF-8.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise SpaceError(
+            f"{path} has more than {MAX_BYTES >> 20} MiB", "That is no sweep file; is it the right path?"
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"{path} is not a text file: {error}", "Such a file is YAML in UTF-8.") from None
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """Return the data of a YAML text, read as YAML 1.2: 1e-4 is a number, on and off are text, no key twice.
+
+    Plain data alone: a tag that would make anything else is refused, and so are aliases that multiply a few lines into
+    millions of values, or that hold themselves.
 
     Raises:
         SpaceError: if it is not YAML; the message names the place.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
+    except RecursionError:
+        raise SpaceError(f"{where} is nested too deeply", "A sweep file has a few levels.") from None
     except (yaml.YAMLError, ValueError) as error:
         raise SpaceError(
             f"{where} is not YAML: {error}", "Check indentation, quotes and brackets."
@@ -90,14 +117,53 @@ def parse_yaml(text: str, where: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """The safe loader with the numbers and booleans of YAML 1.2, refusing a key that stands twice."""
 
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _Measure().size(node)
+        return node
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        seen: set[Hashable] = set()
         for index, key in enumerate(keys):
-            if key in keys[:index]:
+            if not isinstance(key, Hashable):
+                continue  # the safe loader says so
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", node.value[index][0].start_mark
                 )
+            seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+class _Measure:
+    """Counts the values that a node stands for, where each alias counts as often as it is used."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, int | None] = {}  # None: being counted
+
+    def size(self, node: yaml.Node) -> int:
+        """Return how many values there are in a node; ConstructorError where there are too many, or no end of them."""
+        if id(node) in self._known:
+            known = self._known[id(node)]
+            if known is None:
+                raise yaml.constructor.ConstructorError(None, None, "a value holds itself", node.start_mark)
+            return known
+        self._known[id(node)] = None
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [each for pair in node.value for each in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        total = 1
+        for child in children:
+            total += self.size(child)
+            if total > MAX_VALUES:
+                told = f"more than {MAX_VALUES:,} values, with what aliases repeat"
+                raise yaml.constructor.ConstructorError(None, None, told, node.start_mark)
+        self._known[id(node)] = total
+        return total
 
 
 def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:

@@ -13,6 +13,8 @@ import pytest
 
 # Ray reads its mode once a process, when it is first imported: said here, no test depends on which one that is.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# So it is with the interface that it listens on: tests have no token, and are no concern of other machines.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 # One thread for small tensors: more of them than idle cores make torch slower, not faster. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Prepared records of this run alone, gone at its end; Ray's workers are told by the same variable.

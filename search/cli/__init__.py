@@ -17,6 +17,7 @@ from typing import cast
 import click
 
 from kdsearch.search.cli.common import version_text
+from kdsearch.search.masking import masked
 from kdsearch.spaces.errors import KdsearchError
 
 INTERRUPTED = 130
@@ -40,6 +41,7 @@ _COMMANDS = {
     "score": "score:score",
     "table": "table:table",
     "compare": "compare:compare",
+    "token": "token:token",
 }
 
 
@@ -88,7 +90,7 @@ class _Remarks(logging.Handler):
     """Warnings of the rooms, as a line on standard error; whatever display is on moves out of the way."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"kdsearch: {record.getMessage()}", file=sys.stderr)  # noqa: T201 rich redirects the stream, not click
+        print(f"kdsearch: {masked(record.getMessage())}", file=sys.stderr)  # noqa: T201 rich redirects the stream, not click
 
 
 def _run(arguments: list[str]) -> int:
@@ -99,6 +101,7 @@ def _run(arguments: list[str]) -> int:
         _say("interrupted")
         return INTERRUPTED
     except click.ClickException as error:
+        vars(error)["message"] = masked(error.message)  # it may repeat an argument: a URL with a password
         error.show()
         return error.exit_code
     except KeyboardInterrupt:
@@ -109,7 +112,7 @@ def _run(arguments: list[str]) -> int:
         return 1
     except Exception as error:  # noqa: BLE001 the last place where an error can be turned into a message
         if debug:
-            traceback.print_exc()
+            click.echo(masked(traceback.format_exc()), err=True, nl=False)
         return _told(error)
     return code if isinstance(code, int) else 0
 
@@ -129,6 +132,6 @@ def _told(error: Exception) -> int:
 
 
 def _say(message: str, hint: str | None = None) -> None:
-    click.echo(click.style("kdsearch: ", bold=True, fg="red") + message, err=True)
+    click.echo(click.style("kdsearch: ", bold=True, fg="red") + masked(message), err=True)
     if hint:
-        click.echo(hint, err=True)
+        click.echo(masked(hint), err=True)

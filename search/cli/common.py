@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
+from kdsearch.search.masking import holds_password, masked
 from kdsearch.spaces.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,8 +43,23 @@ def database_option(function: F) -> F:
         show_default=DEFAULT_DATABASE,
         envvar=DATABASE_VARIABLE,
         show_envvar=True,
+        callback=_seen_by_others,
         help=f"Trial database; {DATABASE_FILE_VARIABLE} names a file that holds the URL.",
     )(function)
+
+
+def _seen_by_others(context: click.Context, parameter: click.Parameter, url: str) -> str:
+    """Warn of a password on the command line, which every user of the machine can read while the command runs."""
+    given = parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    if given and holds_password(url):
+        logging.getLogger(__name__).warning(
+            "the password in %s can be read in the list of processes: give the URL by %s or in the file of %s, or "
+            "leave the password out and keep it in that of PGPASSFILE or ~/.pgpass",
+            parameter.opts[0],
+            DATABASE_VARIABLE,
+            DATABASE_FILE_VARIABLE,
+        )
+    return url
 
 
 def default_database() -> str:
@@ -72,6 +91,11 @@ def default_database() -> str:
 def given_database() -> str:
     """The database that commands take if none is named on the command line."""
     return os.environ.get(DATABASE_VARIABLE) or default_database()
+
+
+def database_flag(db: str) -> str:
+    """What a command needs to find this database again, with a space before it; "" where it finds it by itself."""
+    return "" if db == given_database() else f" --db {shlex.quote(masked(db))}"
 
 
 def data_root_option(function: F) -> F:

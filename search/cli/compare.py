@@ -32,6 +32,7 @@ from kdsearch.search.compare.runs import derived_name
 from kdsearch.search.compare.settings import load_comparison
 from kdsearch.search.compare.study import Study, prepare, run_study
 from kdsearch.search.launch import environment, files_folder, holds
+from kdsearch.search.masking import masked
 from kdsearch.spaces.errors import UsageError
 
 _OWN = "comparison.json"  # by which a folder is known to hold a comparison
@@ -140,7 +141,8 @@ def _check_names(study: Study, url: str) -> None:
             )
         if holds(url, name):
             raise UsageError(
-                f"{url} has the sweep {name} already", "Give another database with --keep, or another name."
+                f"{masked(url)} has the sweep {name} already",
+                "Give another database with --keep, or another name.",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kdsearch.search.cli.common import messages
+from kdsearch.search.masking import masked
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb.errors import DatabaseOlderError, DatabaseReadOnlyError
 
@@ -19,5 +20,6 @@ def open_to_read(db: str) -> TrialDatabase:
             TrialDatabase.open(db, create=False).close()
         except DatabaseReadOnlyError:
             raise error from None
-        messages().print(f"{db} was written by an earlier kdsearch; it was brought up to date.", style="dim")
+        told = f"{masked(db)} was written by an earlier kdsearch; it was brought up to date."
+        messages().print(told, style="dim")
         return TrialDatabase.open(db, create=False, read_only=True)

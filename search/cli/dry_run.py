@@ -18,6 +18,7 @@ from kdsearch.search.cli.space import print_space
 from kdsearch.search.config import SweepFile
 from kdsearch.search.dry_run import DryRun, Problem, dry_run
 from kdsearch.search.launch import Launch
+from kdsearch.search.masking import masked
 from kdsearch.spaces.errors import UsageError
 
 _INDENT, _WIDTH, _LEAST = 2, 96, 40  # columns
@@ -38,12 +39,14 @@ def show_dry_run(
     except UsageError as error:
         ran = replace(ran, problems=(Problem(what="report", error=error), *ran.problems))
     if as_json:
-        problems = [{"what": p.what, "message": p.error.message, "hint": p.error.hint} for p in ran.problems]
+        problems = [
+            {"what": p.what, "message": masked(p.error.message), "hint": p.error.hint} for p in ran.problems
+        ]
         print_json({**ran.found, "problems": problems})
     else:
         _print(sweep, ran)
     for problem in ran.problems[1:]:
-        messages().print(f"{problem.what}: {problem.error.message}", style="red")
+        messages().print(f"{problem.what}: {masked(problem.error.message)}", style="red", markup=False)
     if ran.problems:
         raise ran.problems[0].error
 

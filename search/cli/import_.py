@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,14 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from kdsearch.search.cli.common import database_option, debug_option, json_option, messages, print_json
+from kdsearch.search.cli.common import (
+    database_flag,
+    database_option,
+    debug_option,
+    json_option,
+    messages,
+    print_json,
+)
 from kdsearch.search.config import StatisticsSettings
 from kdsearch.search.exchange.curves_in import trials_from_curves, with_curves
 from kdsearch.search.exchange.importing import Design, Imported, Order, prepare, space_of_file
@@ -21,6 +27,7 @@ from kdsearch.search.exchange.study_in import VALUE, Asked, is_sqlite, read_stud
 from kdsearch.search.exchange.table_in import Naming, roles_of, trials_of
 from kdsearch.search.exchange.text_tables import read_text_table
 from kdsearch.search.launch import holds
+from kdsearch.search.masking import masked, masked_command
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb.errors import SweepNameTakenError
 from kdsearch.spaces import DesignSpace
@@ -104,17 +111,17 @@ def import_(file: Path, name: str | None, db: str, as_json: bool, **options: Any
         space=space,
         design=Design(options["design"]),
         statistics=statistics,
-        command=shlex.join(["kdsearch", *sys.argv[1:]]),
+        command=masked_command(["kdsearch", *sys.argv[1:]]),
     )
     if holds(db, order.name):
         raise SweepNameTakenError(
-            f"{db} already has a sweep {order.name!r}", "Give this one another name with --name."
+            f"{masked(db)} already has a sweep {order.name!r}", "Give this one another name with --name."
         )
     ready = prepare(batch, order)
     with TrialDatabase.open(db) as database:
         ready.write(database)
     if as_json:
-        print_json({"file": str(file), "database": db, **asdict(ready.told)})
+        print_json({"file": str(file), "database": masked(db), **asdict(ready.told)})
     else:
         _say(file, db, ready.told)
 
@@ -231,8 +238,7 @@ def _say(file: Path, db: str, told: Imported) -> None:
             click.echo(f"  {parameter}: {_shown(spec)}")
     for note in told.notes:
         messages().print(note, style="dim", markup=False, soft_wrap=True)
-    where = "" if db == "sqlite:///kdsearch.db" else f" --db {shlex.quote(db)}"
-    click.echo(f"Report it with: kdsearch report {told.name} --out {told.name}-report{where}")
+    click.echo(f"Report it with: kdsearch report {told.name} --out {told.name}-report{database_flag(db)}")
 
 
 def _shown(spec: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import shlex
 import signal
 import sys
 import time
@@ -20,10 +19,10 @@ from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search import launch as launching
 from kdsearch.search.cli.common import (
     data_root_option,
+    database_flag,
     database_option,
     debug_option,
     environment_data_root,
-    given_database,
     json_option,
     messages,
     print_json,
@@ -31,6 +30,7 @@ from kdsearch.search.cli.common import (
 from kdsearch.search.cli.summary import print_summary, summary_of
 from kdsearch.search.config import RefinementSettings, SweepFile
 from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.masking import masked_command
 from kdsearch.search.progress import Display, LineDisplay, LiveDisplay, Quiet
 from kdsearch.search.runner import Interrupted
 from kdsearch.search.searchers import Chooser, interactive
@@ -61,6 +61,12 @@ def run_options(function: F) -> F:
             metavar="SECONDS",
             help="Wait so long for nodes that a pack fits on; inf: for ever. Default: not at all.",
         ),
+        click.option(
+            "--allow-open-cluster",
+            "allow_open",
+            is_flag=True,
+            help="Join a cluster that asks for no token, where anyone who reaches it can run code.",
+        ),
         click.option("--address", metavar="ADDRESS", help="Join this Ray cluster; default: a local one."),
         data_root_option,
         database_option,
@@ -87,11 +93,12 @@ def launch_of(options: dict[str, Any]) -> launching.Launch:
     return launching.Launch(
         db=options["db"],
         address=options["address"],
+        allow_open=options["allow_open"],
         max_concurrent=options["max_concurrent"],
         data_root=environment_data_root(options["data_root"]),
         wait_s=options["wait_s"],
         say=lambda text: messages().print(text, style="dim", soft_wrap=True),
-        command=shlex.join(["kdsearch", *sys.argv[1:]]),
+        command=masked_command(["kdsearch", *sys.argv[1:]]),
     )
 
 
@@ -105,8 +112,7 @@ def has_begun(launch: launching.Launch, name: str) -> bool:
 
 def go_on(launch: launching.Launch, name: str) -> str:
     """How to go on with a sweep that was interrupted."""
-    resume_db = "" if launch.db == given_database() else f" --db {shlex.quote(launch.db)}"
-    return f"Go on with: kdsearch resume {name}{resume_db}"
+    return f"Go on with: kdsearch resume {name}{database_flag(launch.db)}"
 
 
 def timed(run: Callable[[], object], how_to_go_on: Callable[[], str]) -> float:

@@ -14,6 +14,7 @@ from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.cli.methods import methods_of, planned_runs, print_methods
 from kdsearch.search.cli.retrained import print_retrained, retrained_of
 from kdsearch.search.cli.studies import is_study, print_study, study_of
+from kdsearch.search.masking import masked
 from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.trialdb import TrialDatabase, read_record
 from kdsearch.search.trialdb.states import Role, TrialState
@@ -33,7 +34,7 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
         print_json(rows)
         return
     if not rows:
-        click.echo(f"No sweeps in {db}.")
+        click.echo(f"No sweeps in {masked(db)}.")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("sweep", "state", "spaces", "trials", "best error", "created"):

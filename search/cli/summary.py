@@ -20,6 +20,7 @@ from kdsearch.search.cli.folders import write_told
 from kdsearch.search.cli.methods import methods_of, print_methods
 from kdsearch.search.cli.retrained import print_retrained, retrained_of
 from kdsearch.search.cli.studies import print_study, study_of
+from kdsearch.search.masking import masked
 from kdsearch.search.trialdb import read_record
 
 _WEIGHT = "weight."  # in the names of learned gates' metaparameters
@@ -36,7 +37,7 @@ def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
     return {
         "name": name,
         "state": record.state,
-        "database": db,
+        "database": masked(db),
         "report": str(files.page),
         "trials": {str(state): int(n) for state, n in states.items()},
         "stopped": [{"epoch": epoch, "trials": n} for epoch, n in sorted(stopped.items())],

@@ -13,11 +13,12 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from kdsearch.analysis.traces import Axis
 from kdsearch.search.config import StatisticsSettings, SweepFile, parse_sweep
+from kdsearch.search.masking import refuse_passwords
 from kdsearch.search.searcher_settings import Section
 from kdsearch.search.searchers.registry import sections
 from kdsearch.spaces import space_from_spec
 from kdsearch.spaces.errors import UsageError
-from kdsearch.spaces.files import parse_yaml
+from kdsearch.spaces.files import parse_yaml, text_of
 from kdsearch.trainables.seeds import derive_seed
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,79}$")]
@@ -164,16 +165,15 @@ def load_comparison(path: Path, changes: Mapping[str, Any] | None = None) -> Com
 
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
     except OSError as error:
         raise UsageError(
             f"cannot read the comparison file {path}: {error.strerror}", "docs/tables.md has an example."
         ) from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not a text file", "A comparison file is YAML in UTF-8.") from None
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise UsageError(f"{path} does not hold a mapping of keys", "docs/tables.md has an example.")
+    refuse_passwords(data, str(path))
     return parse_comparison({**data, **(changes or {})}, str(path))
 
 

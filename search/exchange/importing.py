@@ -25,7 +25,7 @@ from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.searchers.plans import objective_metric
 from kdsearch.search.trialdb import Role, TrialDatabase, note_event
 from kdsearch.search.trialdb import operations as op
-from kdsearch.spaces import DesignSpace, Value, configuration_key, parse_yaml, space_from_spec
+from kdsearch.spaces import DesignSpace, Value, configuration_key, parse_yaml, space_from_spec, text_of
 from kdsearch.spaces.errors import UsageError
 
 SPACE: Final = "A"
@@ -93,8 +93,8 @@ def space_of_file(path: Path) -> DesignSpace:
 
     """
     try:
-        data = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+        data = parse_yaml(text_of(path), str(path))
+    except OSError as error:
         raise UsageError(
             f"cannot read the space file {path}: {error}", "Give the path of a YAML file."
         ) from None

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
+from kdsearch.search.masking import masked
 from kdsearch.search.trialdb import frames, reads
 from kdsearch.search.trialdb.database import TrialDatabase
 from kdsearch.search.trialdb.operations import EventRow, SpaceRow
@@ -39,7 +40,7 @@ def read_record(database: TrialDatabase, name: str, *, metrics: Collection[str] 
             state=sweep.state.value,
             seed=sweep.seed,
             settings=sweep.settings,
-            environment={"code_version": sweep.code_version, **sweep.environment},
+            environment={"code_version": sweep.code_version, **_shown(sweep.environment)},
             created=sweep.created,
             ended=sweep.ended,
             spaces=tuple(_space(row) for row in reads.spaces(connection, name)),
@@ -53,6 +54,11 @@ def read_record(database: TrialDatabase, name: str, *, metrics: Collection[str] 
             content=next((str(event.data["content"]) for event in events if event.kind == DATA), ""),
             **_statistics(sweep.settings),
         )
+
+
+def _shown(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment without the passwords that an earlier kdsearch left in the command that it kept."""
+    return {key: masked(value) if isinstance(value, str) else value for key, value in environment.items()}
 
 
 def decision_event(decision: DecisionRecord) -> EventRow:

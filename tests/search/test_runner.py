@@ -79,16 +79,3 @@ def test_an_address_where_nothing_listens_is_told_at_once():
         options = runner.RayOptions(address=address, cpus=1, gpus=0, max_concurrent=None, data_root=None)
         with pytest.raises(runner.RunnerError, match=f"no Ray cluster answers at {address}"):
             runner._start(options)
-
-
-def test_a_ray_of_our_own_takes_a_token_unless_the_environment_says_otherwise(monkeypatch):
-    own = runner.RayOptions(address=None, cpus=1, gpus=0, max_concurrent=None, data_root=None)
-    there = runner.RayOptions(address="head:6379", cpus=1, gpus=0, max_concurrent=None, data_root=None)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert runner._authentication(own) == {"RAY_AUTH_MODE": "disabled"}
-    monkeypatch.delenv("RAY_AUTH_MODE")
-    first, second = runner._authentication(own), runner._authentication(own)
-    assert first["RAY_AUTH_MODE"] == "token"
-    assert len(first["RAY_AUTH_TOKEN"]) == 64
-    assert first["RAY_AUTH_TOKEN"] != second["RAY_AUTH_TOKEN"]
-    assert runner._authentication(there) == {"RAY_AUTH_MODE": "disabled"}
