@@ -2,14 +2,16 @@
 
 SQLite: write-ahead log, so that readers and the one writer do not wait for each other; writing transactions
 take the write lock at their beginning (BEGIN IMMEDIATE), because one that starts by reading cannot wait for it.
-Reading transactions see one state of the database on both engines.
+PostgreSQL: a small pool whose connections are tried before they are used, so that a server that was restarted is
+found again; locks are waited for as long as SQLite's is. Reading transactions see one state of the database on both.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,35 +22,90 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import NoSuchModuleError
 
 from kdsearch.search.trialdb.column_types import to_json
-from kdsearch.search.trialdb.errors import DatabaseUrlError, translated
+from kdsearch.search.trialdb.engine_errors import translated
+from kdsearch.search.trialdb.errors import DatabaseUrlError
 from kdsearch.search.trialdb.places import masked, sqlite_path
 
 _WRITES = "kdsearch_writes"
+
+
+# libpq's settings, unless the URL or the environment say otherwise: a dead network is noticed within half a minute.
+_CLIENT = {
+    "connect_timeout": 10,  # s
+    "keepalives_idle": 10,  # s
+    "keepalives_interval": 5,  # s
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms
+    "application_name": "kdsearch",
+}
+_FROM_ENVIRONMENT = {"connect_timeout": "PGCONNECT_TIMEOUT", "application_name": "PGAPPNAME"}
+# The server's side of the same: what a driver that vanished had locked is free again within a minute or two.
+_SESSION = {
+    "tcp_keepalives_idle": "30",  # s
+    "tcp_keepalives_interval": "10",  # s
+    "tcp_keepalives_count": "3",
+    "idle_in_transaction_session_timeout": "120s",
+}
 
 
 def make_engine(url: URL, *, read_only: bool, busy_timeout_s: float) -> Engine:
     """Return an engine for a URL of `places.parse_url`; nothing is opened yet."""
     path = sqlite_path(url)
     if path is None:
-        return _postgresql(url)
+        return _postgresql(url, busy_timeout_s)
     return _sqlite(path, read_only=read_only, busy_timeout_s=busy_timeout_s)
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, busy_timeout_s: float) -> Engine:
+    _check_password_file(url)
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             pool_size=3,
             max_overflow=2,
             pool_pre_ping=True,
             json_serializer=to_json,
             hide_parameters=True,
+            connect_args=_client_settings(url),
         )
     except (ImportError, NoSuchModuleError) as error:
         raise DatabaseUrlError(
             f"{masked(url)} needs the PostgreSQL driver, which is not installed",
             'Install it with: pip install "psycopg[binary]"',
         ) from error
+    settings = {**_SESSION, "lock_timeout": f"{max(1, round(busy_timeout_s * 1000))}ms"}
+    event.listen(engine, "connect", lambda raw, _: _set_up_session(raw, settings))
+    return engine
+
+
+def _check_password_file(url: URL) -> None:
+    """Refuse a password file that is named and that libpq would pass over."""
+    name = url.query.get("passfile") or os.environ.get("PGPASSFILE")
+    if url.password is not None or not isinstance(name, str):
+        return
+    path = Path(name)
+    if not path.is_file():
+        raise DatabaseUrlError(
+            f"{masked(url)}: there is no password file {path}",
+            "Its lines are HOST:PORT:DATABASE:USER:PASSWORD; only its owner may read it (chmod 600).",
+        )
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise DatabaseUrlError(f"others may read the password file {path}", f"Forbid it: chmod 600 {path}")
+
+
+def _client_settings(url: URL) -> dict[str, Any]:
+    said = {name for name, variable in _FROM_ENVIRONMENT.items() if variable in os.environ} | set(url.query)
+    return {
+        "client_encoding": "utf8",  # whatever the database's own is
+        **{name: value for name, value in _CLIENT.items() if name not in said},
+    }
+
+
+def _set_up_session(raw: Any, settings: Mapping[str, str]) -> None:
+    words = ", ".join("set_config(%s, %s, false)" for _ in settings)
+    with raw.cursor() as cursor:
+        cursor.execute(f"SELECT {words}", [word for pair in settings.items() for word in pair])
+    raw.commit()
 
 
 def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:

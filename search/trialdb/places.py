@@ -14,7 +14,8 @@ from kdsearch.search.trialdb.errors import DatabaseUrlError
 NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "sshfs"}
 )
-_KNOWN = "Known: sqlite:///PATH and postgresql+psycopg://USER:PASSWORD@HOST/DATABASE."
+_KNOWN = "Known: sqlite:///PATH and postgresql://USER@HOST/DATABASE."
+_SECRETS = ("password", "secret", "scram_client_key", "scram_server_key")  # in names of libpq's parameters
 
 
 class NetworkFileSystemWarning(UserWarning):
@@ -50,9 +51,13 @@ def _checked_sqlite(url: URL) -> URL:
 
 
 def masked(url: URL) -> str:
-    """Return the URL for people: `***` for the password, also where it stands in the query."""
-    query = {key: "***" if "password" in key.lower() else value for key, value in url.query.items()}
-    return url.set(query=query).render_as_string(hide_password=True)
+    """Return the URL for people: `***` for the password and other secrets, also where they stand in the query."""
+    query = {
+        key: "***" if any(secret in key.lower() for secret in _SECRETS) else value
+        for key, value in url.query.items()
+    }
+    name = "postgresql" if url.get_backend_name() == "postgresql" else url.drivername
+    return url.set(drivername=name, query=query).render_as_string(hide_password=True)
 
 
 def sqlite_path(url: URL) -> Path | None:

@@ -17,6 +17,7 @@ from kdsearch.search.trialdb.errors import (
     DatabaseNewerError,
     DatabaseOlderError,
     NotATrialDatabaseError,
+    TrialDatabaseError,
 )
 from kdsearch.search.trialdb.schema import METADATA, REVISION, VERSION_TABLE
 
@@ -59,9 +60,20 @@ def migrate(connection: Connection, place: str) -> None:
         return
     if found is not None:
         _refuse_newer(found, place)
+    elif connection.dialect.name == "postgresql":
+        _refuse_other_encodings(connection, place)
     config = alembic_config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _refuse_other_encodings(connection: Connection, place: str) -> None:
+    encoding = connection.execute(text("SHOW server_encoding")).scalar()
+    if encoding != "UTF8":
+        raise TrialDatabaseError(
+            f"{place} keeps text as {encoding}, which does not know every character",
+            "Create one with: createdb --template template0 --encoding UTF8 DATABASE",
+        )
 
 
 def revision(connection: Connection, place: str) -> str | None:

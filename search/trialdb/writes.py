@@ -8,7 +8,7 @@ one's rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, groupby
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from kdsearch.search.trialdb import operations as ops
 from kdsearch.search.trialdb import schema
 from kdsearch.search.trialdb.arrays import record_arrays
 from kdsearch.search.trialdb.engines import insert_into
-from kdsearch.search.trialdb.errors import RefusedRowsError
+from kdsearch.search.trialdb.metric_writes import record_metrics, refuse_unknown_trials
 from kdsearch.search.trialdb.states import SweepState, TrialState
 from kdsearch.spaces.errors import UnknownNameError
 
@@ -29,7 +29,7 @@ _UNFINISHED = (TrialState.WAITING, TrialState.RUNNING, TrialState.PAUSED, TrialS
 def apply_operations(connection: Connection, operations: Sequence[ops.Operation]) -> None:
     """Carry out operations in their order, in the connection's transaction.
 
-    UnknownNameError for a sweep or space that is not there; RefusedRowsError (through `errors.translated`)
+    UnknownNameError for a sweep or space that is not there; RefusedRowsError (through `engine_errors.translated`)
     for rows of unknown trials.
     """
     for (kind, sweep), neighbours in groupby(
@@ -213,79 +213,8 @@ def _save_checkpoints(connection: Connection, sweep: int, rows: Sequence[ops.Che
     )
 
 
-def _record_metrics(connection: Connection, sweep: int, rows: Sequence[ops.MetricRow]) -> None:
-    metrics = _metric_ids(connection, {name for row in rows for name in row.values})
-    values = [
-        (sweep, row.number, metrics[name], row.step, row.attempt, value, None)
-        if math.isfinite(value)
-        else (sweep, row.number, metrics[name], row.step, row.attempt, None, str(value))
-        for row in rows
-        for name, value in row.values.items()
-    ]
-    if values:
-        _upsert_values(connection, values)
-    _note_epochs(connection, sweep, rows)
-
-
-def _upsert_values(connection: Connection, values: list[tuple[Any, ...]]) -> None:
-    """Hand rows of metric_value, in the order of its columns, straight to the driver.
-
-    Where nearly all rows of the database go: SQLAlchemy's own handling of parameters would take half of the time.
-    """
-    statement = insert_into(connection, schema.METRIC_VALUE)
-    new, old = statement.excluded, schema.METRIC_VALUE.c
-    statement = statement.on_conflict_do_update(
-        index_elements=["sweep_id", "number", "metric_id", "step"],
-        set_={"attempt": new.attempt, "value": new.value, "nonfinite": new.nonfinite},
-        where=new.attempt >= old.attempt,
-    )
-    names = [column.name for column in schema.METRIC_VALUE.c]
-    compiled = statement.compile(dialect=connection.dialect, column_keys=names)
-    if compiled.positional:  # SQLite: question marks in the order of the columns
-        connection.exec_driver_sql(str(compiled), values)
-    else:
-        connection.exec_driver_sql(str(compiled), [dict(zip(names, row, strict=True)) for row in values])
-
-
-def _note_epochs(connection: Connection, sweep: int, rows: Iterable[ops.MetricRow]) -> None:
-    """Keep each trial's newest epoch beside it, so that progress is seen without reading curves."""
-    newest = {(row.number, row.attempt): row.step for row in rows}
-    trial = schema.TRIAL
-    statement = (
-        update(trial)
-        .where(
-            trial.c.sweep_id == sweep,
-            trial.c.number == bindparam("k"),
-            trial.c.attempts <= bindparam("a"),
-            trial.c.state == TrialState.RUNNING,
-        )
-        .values(last_epoch=bindparam("step"))
-    )
-    connection.execute(
-        statement, [{"k": number, "a": attempt, "step": step} for (number, attempt), step in newest.items()]
-    )
-
-
-def _metric_ids(connection: Connection, names: set[str]) -> dict[str, int]:
-    """Return the keys of metrics, new names included."""
-    known = _known_metrics(connection)
-    missing = sorted(names - known.keys())
-    if not missing:
-        return known
-    connection.execute(
-        insert_into(connection, schema.METRIC).on_conflict_do_nothing(index_elements=["name"]),
-        [{"name": name} for name in missing],
-    )
-    return _known_metrics(connection)
-
-
-def _known_metrics(connection: Connection) -> dict[str, int]:
-    table = schema.METRIC
-    return dict(connection.execute(select(table.c.name, table.c.id)).all())
-
-
 def _finish_trials(connection: Connection, sweep: int, rows: Sequence[ops.ResultRow]) -> None:
-    _refuse_unknown_trials(connection, sweep, {row.number for row in rows})
+    refuse_unknown_trials(connection, sweep, {row.number for row in rows})
     ends = [{"k": row.number, "a": row.attempt, "at": row.at, "why": row.state.value} for row in rows]
     connection.execute(_attempt_end(sweep), ends)
     trial = schema.TRIAL
@@ -301,21 +230,6 @@ def _finish_trials(connection: Connection, sweep: int, rows: Sequence[ops.Result
         )
     )
     connection.execute(statement, [_result(row) for row in rows])
-
-
-def _refuse_unknown_trials(connection: Connection, sweep: int, numbers: set[int]) -> None:
-    """Raise for numbers that an UPDATE would pass over in silence."""
-    trial, unknown, wanted = schema.TRIAL, set(numbers), sorted(numbers)
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = trial.c.number.in_(wanted[start : start + _CHUNK])
-        unknown -= set(
-            connection.execute(select(trial.c.number).where(trial.c.sweep_id == sweep, chunk)).scalars()
-        )
-    if unknown:
-        raise RefusedRowsError(
-            f"results of trials that were never added: {', '.join(map(str, sorted(unknown)[:10]))}",
-            "A trial must be added before its result.",
-        )
 
 
 def _result(row: ops.ResultRow) -> dict[str, Any]:
@@ -335,7 +249,7 @@ def _result(row: ops.ResultRow) -> dict[str, Any]:
 
 
 def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+    return None if value is None or not math.isfinite(value) else float(value) + 0.0  # SQLite knows no -0.0
 
 
 def _add_events(connection: Connection, sweep: int, rows: Sequence[ops.EventRow]) -> None:
@@ -402,7 +316,7 @@ _WRITERS = cast(
         ops.StartAttempts: _start_attempts,
         ops.EndAttempts: _end_attempts,
         ops.SaveCheckpoints: _save_checkpoints,
-        ops.RecordMetrics: _record_metrics,
+        ops.RecordMetrics: record_metrics,
         ops.RecordArrays: record_arrays,
         ops.FinishTrials: _finish_trials,
         ops.AddEvents: _add_events,

@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, make_url
 
 from kdsearch.search.trialdb import TrialDatabase, places, read_record, schema, versions
+from kdsearch.search.trialdb.engine_errors import _told
 from kdsearch.search.trialdb.engines import _sqlite_uri
 from kdsearch.search.trialdb.errors import (
     DatabaseAwayError,
@@ -33,7 +34,6 @@ from kdsearch.search.trialdb.errors import (
     NotATrialDatabaseError,
     RefusedRowsError,
     TrialDatabaseError,
-    _told,
 )
 from kdsearch.search.trialdb.schema import METADATA, REVISION
 from kdsearch.spaces.errors import KdsearchError
@@ -313,7 +313,6 @@ def test_a_database_in_a_read_only_folder_can_be_read(url, path, new_sweep):
 @pytest.mark.parametrize(
     ("state", "kind"),
     [
-        (None, DatabaseUnreachableError),
         ("57P01", DatabaseUnreachableError),
         ("08006", DatabaseUnreachableError),
         ("53100", DatabaseFullError),
