@@ -423,6 +423,8 @@ def test_the_migrations_work_where_the_package_is_installed(tmp_path):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
     (site / "kdsearch" / "search" / "__init__.py").touch()
+    masking = Path("search") / "masking.py"
+    (site / "kdsearch" / masking).write_bytes((source / masking).read_bytes())
     code = f"""
 import sys
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
