@@ -21,6 +21,7 @@ from kdsearch.spaces import Value
 from kdsearch.trainables.protocol import Pretraining, TrainableKind
 from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.seeds import derive_seed
+from kdsearch.trainables.storage import SHARED, Storage, StorageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +47,16 @@ class Baseline:
     path: Path
     data: str | None = None  # the data set of a retraining that it is trained on; None: the sweep's own
     plan: Mapping[str, Any] = field(default_factory=dict)
+    storage: Storage = SHARED
 
     def known(self) -> KnownBaseline | None:
         """The result of an earlier training, if its weights are still there."""
         try:
-            data = json.loads(self._sidecar.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            data = json.loads(self.storage.read(self._sidecar))
+        except (OSError, StorageError, ValueError):
             return None
         digest = data.pop("sha256", None)
-        return KnownBaseline(**data) if digest is not None and digest == _digest(self.path) else None
+        return KnownBaseline(**data) if digest is not None and digest == self._digest() else None
 
     def remember(
         self,
@@ -74,18 +76,24 @@ class Baseline:
             best_epoch=best_epoch,
             last_epoch=last_epoch,
         )
-        temporary = self._sidecar.with_suffix(".part")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        data = {**asdict(known), "sha256": _digest(self.path)}
-        temporary.write_text(json.dumps(data), encoding="utf-8")
-        temporary.replace(self._sidecar)
+        data = {**asdict(known), "sha256": self._digest()}
+        self.storage.write(self._sidecar, json.dumps(data).encode())
 
     @property
     def _sidecar(self) -> Path:
         return self.path.with_suffix(".json")
 
+    def _digest(self) -> str | None:
+        """SHA-256 of the weights, so that damaged ones are trained anew; None if they are not there."""
+        try:
+            return hashlib.sha256(self.storage.read(self.path)).hexdigest()
+        except (OSError, StorageError):
+            return None
 
-def baselines_for(sweep: SweepFile, folder: Path, data_root: Path | None) -> list[Baseline]:
+
+def baselines_for(
+    sweep: SweepFile, folder: Path, data_root: Path | None, storage: Storage = SHARED
+) -> list[Baseline]:
     """The trainings that come before a sweep's trials, as its trainable says; they are numbered from 0."""
     kind = trainable_kind(sweep.trainable.kind)
     found: list[Baseline] = []
@@ -108,6 +116,7 @@ def baselines_for(sweep: SweepFile, folder: Path, data_root: Path | None) -> lis
                     path=folder / "pretrained" / f"{model}-{key}.pt",
                     data=data,
                     plan=plan,
+                    storage=storage,
                 )
             )
     return found
@@ -138,14 +147,6 @@ def _plan(sweep: SweepFile, data: str | None) -> dict[str, Any]:
     if isinstance(sweep.searcher, RetrainSettings) and sweep.searcher.train_on == "all":
         plan |= {"final": True, "train_on": "all", "evaluate": True, "objective": TEST}
     return plan
-
-
-def _digest(path: Path) -> str | None:
-    """SHA-256 of a file, so that damaged weights are trained anew; None if it is not there."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
 
 
 def _key(defined_by: Mapping[str, Any]) -> str:

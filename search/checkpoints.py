@@ -8,11 +8,11 @@ what lies behind it.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kdsearch.search.trialdb import operations as op
+from kdsearch.trainables.storage import SHARED, Storage
 
 
 def checkpoints_folder(files: Path, sweep: str) -> Path:
@@ -23,41 +23,41 @@ def checkpoints_folder(files: Path, sweep: str) -> Path:
 class CheckpointFiles:
     """The checkpoint files of one sweep."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, storage: Storage = SHARED) -> None:
+        self._folder, self._storage = folder, storage
+        self._any = bool(storage.names(folder))  # a storage may take long to say that there is nothing
 
     def stored(self, batch: Sequence[op.Operation]) -> None:
         """Delete what a batch that is in the database makes useless: older checkpoints, all of ended trials."""
-        if not self._folder.is_dir():
-            return
+        before: dict[int, int | None] = {}
         for operation in batch:
             match operation:
                 case op.SaveCheckpoints():
-                    for row in operation.rows:
-                        self._delete(row.number, before=row.epoch)
+                    self._any = True
+                    before |= {row.number: row.epoch for row in operation.rows}
                 case op.FinishTrials():
-                    for result in operation.rows:
-                        self._delete(result.number, before=None)
+                    before |= dict.fromkeys((result.number for result in operation.rows), None)
                 case _:
                     pass
+        self._delete(before)
 
     def forget(self, ended: Iterable[int]) -> None:
         """Delete files of trials that have ended: of a driver that was killed before it came to it."""
-        if self._folder.is_dir():
-            for number in ended:
-                self._delete(number, before=None)
+        self._delete(dict.fromkeys(ended, None))
 
     def clear(self) -> None:
         """Delete all: the sweep is complete."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._storage.clear(self._folder)
 
-    def _delete(self, number: int, *, before: int | None) -> None:
-        """Delete checkpoints of a trial, all or those of epochs before one; what cannot be deleted stays."""
-        for path in self._folder.glob(f"{number}-*.pt"):
-            epoch = path.stem.partition("-")[2]
-            if before is not None and not (epoch.isdigit() and int(epoch) < before):
+    def _delete(self, before: Mapping[int, int | None]) -> None:
+        """Delete checkpoints of trials, all (None) or those of epochs before one; what cannot be deleted stays."""
+        if not before or not self._any:
+            return
+        for name in self._storage.names(self._folder):
+            trial, dash, rest = name.partition("-")
+            epoch, ends, _ = rest.partition(".pt")
+            if not (dash and ends and trial.isdigit() and int(trial) in before):
                 continue
-            try:
-                path.unlink(missing_ok=True)
-            except OSError:
-                continue
+            first = before[int(trial)]
+            if first is None or (epoch.isdigit() and int(epoch) < first):
+                self._storage.delete(self._folder / name)

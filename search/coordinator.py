@@ -20,6 +20,7 @@ from kdsearch.search.checkpoints import checkpoints_folder
 from kdsearch.search.config import SweepFile
 from kdsearch.search.history import ENDED, History, count_epochs, take_up
 from kdsearch.search.logbook import Logbook
+from kdsearch.search.notices import Notices
 from kdsearch.search.packing import packed
 from kdsearch.search.paused import Paused
 from kdsearch.search.result_rows import (
@@ -35,6 +36,7 @@ from kdsearch.search.schedulers.verdicts import Verdict
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
 from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.searchers.plans import check_plan, objective_metric
+from kdsearch.search.stores import Store
 from kdsearch.search.teachers import Teachers
 from kdsearch.search.trial_states import Job, LiveTrial, PastTrial, Tally
 from kdsearch.search.trialdb import operations as op
@@ -42,6 +44,7 @@ from kdsearch.search.trialdb.states import TrialState
 from kdsearch.trainables.protocol import EpochReport, Member, MemberState
 from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.seeds import derive_seed
+from kdsearch.trainables.storage import SHARED, Storage
 
 WAVES = 8  # trials asked for at a time: this many times what runs at once
 
@@ -70,9 +73,13 @@ class Coordinator:
         device: str,
         history: Mapping[int, PastTrial] | None = None,
         scheduler: Scheduler | None = None,
+        store: Store | None = None,
     ) -> None:
+        """folder: of files where no `store` says where they lie."""
         self.sweep, self.searcher, self.scheduler, self.tally = sweep, searcher, scheduler, Tally()
-        self._submit, self._folder, self._clock = submit, folder, clock
+        self._submit, self._clock = submit, clock
+        self.storage: Storage = SHARED if store is None else store.storage
+        self.checkpoints = checkpoints_folder(folder, sweep.name) if store is None else store.checkpoints
         self._concurrency, self._host, self._device = concurrency, host, device
         self._kind = trainable_kind(sweep.trainable.kind)
         self._settings = sweep.trainable_settings()
@@ -85,6 +92,7 @@ class Coordinator:
         self._jobs = 0
         self._history = History(sweep.name, history or {})
         self._logbook = Logbook(sweep.name, submit, clock)
+        self.notices = Notices(sweep.name, submit, clock)
         self._paused = Paused(
             scheduler,
             self._logbook.judged,
@@ -149,7 +157,8 @@ class Coordinator:
         stopped = {number for number, verdict in leaves.items() if verdict.stopped}
         checkpoints = checkpoint_rows([r for r in mine if r.number not in stopped], saved or {}, self._trials)
         for row in checkpoints:
-            self._trials[row.number].checkpoint = Path(row.path)
+            trial = self._trials[row.number]
+            trial.checkpoint, trial.checkpoint_epoch = self.storage.path(row.path), row.epoch
         if checkpoints:
             self._submit(op.SaveCheckpoints(self.sweep.name, checkpoints))
         for report in mine:
@@ -175,7 +184,7 @@ class Coordinator:
             self._submit(op.EndAttempts(self.sweep.name, (end,)))
             self.tally.retried += 1
             if len(members) == 1:
-                trial.checkpoint = None  # it may be what fails
+                trial.checkpoint, trial.checkpoint_epoch = None, 0  # it may be what fails
             self._begun.append([number])
         self._record()
 
@@ -185,6 +194,17 @@ class Coordinator:
         self._submit(op.MarkRunningLost(self.sweep.name, (op.Loss(reason=reason, at=self._clock()),)))
         self._running.clear()
         self._staged.clear()
+
+    def follow(self, workers: int) -> None:
+        """Make packs for so many workers from now on: nodes come and go."""
+        self._concurrency = max(1, workers)
+
+    @property
+    def packs(self) -> tuple[int, int]:
+        """Packs that run now, and packs that were handed out and wait for a place."""
+        return len(self._running.keys() - self._staged.keys()), len(
+            self._staged.keys() & self._running.keys()
+        )
 
     @property
     def running(self) -> int:
@@ -368,11 +388,6 @@ class Coordinator:
             inputs=self._teachers.inputs(trial.needs, trial.plan.get("data")),
             plan=trial.plan,
         )
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where this sweep's members are checkpointed."""
-        return checkpoints_folder(self._folder, self.sweep.name)
 
     def _on_report(self, job: int, report: EpochReport, leaves: Verdict | None) -> None:
         trial = self._trials[report.number]

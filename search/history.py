@@ -45,9 +45,9 @@ class History:
 def take_up(trial: LiveTrial, past: PastTrial) -> None:
     """Let a trial that was cut off go on behind the newest checkpoint that the database knows."""
     trial.attempt = past.attempts
-    if past.checkpoint is None or not past.checkpoint.exists():
+    if past.checkpoint is None:
         return
-    trial.checkpoint = past.checkpoint
+    trial.checkpoint, trial.checkpoint_epoch = past.checkpoint, past.checkpoint_epoch
     count_epochs(trial, past, last=past.checkpoint_epoch)
 
 

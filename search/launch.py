@@ -18,7 +18,7 @@ from typing import Any, cast
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search.baselines import baselines_for
 from kdsearch.search.changes import TRIALS, change_events, differences
-from kdsearch.search.checkpoints import CheckpointFiles, checkpoints_folder
+from kdsearch.search.checkpoints import CheckpointFiles
 from kdsearch.search.code_version import code_version
 from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.coordinator import Coordinator
@@ -33,6 +33,7 @@ from kdsearch.search.searchers.base import Note
 from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.searchers.plans import objective_of
 from kdsearch.search.searchers.policies import Look
+from kdsearch.search.stores import Store, carried_over, keep_choice, known_store, new_store, send_table
 from kdsearch.search.tables import with_table
 from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
@@ -57,6 +58,9 @@ class Launch:
     allow_open: bool = False  # join a cluster that lets strangers in
     max_concurrent: int | None = None  # overrides the sweep file's
     data_root: Path | None = None
+    storage: str | None = (
+        None  # folder or URL of checkpoints and weights; None: as before, else beside the database
+    )
     wait_s: float = 0.0  # how long to wait at the start for nodes that a pack fits on
     say: Callable[[str], None] = lambda _: None  # told what is waited for before a display is there
     command: str = ""
@@ -100,7 +104,8 @@ def start(
         Interrupted: a signal came.
 
     """
-    answered = with_table(sweep, launch.db, files_folder(launch.db))
+    store = new_store(launch.storage, files_folder(launch.db), sweep.name)
+    answered = with_table(sweep, launch.db, store.folder)
     found = check_data(answered, launch.data_root)
     with _ray(sweep, launch) as slots, TrialDatabase.open(launch.db, clock=launch.clock) as database:
         database.create_sweep(
@@ -111,9 +116,9 @@ def start(
             seed=sweep.seed,
             code_version=code_version(),
             environment={**environment(), "command": launch.command, "packs_at_a_time": slots.concurrency},
-            events=events_of(found, launch.clock()),
+            events=[*events_of(found, launch.clock()), *store.events(launch.clock())],
         )
-        with _driving(database, sweep.name, launch) as driving:
+        with _driving(database, sweep.name, store) as driving:
             _run(answered, driving, launch, slots, display, chooser)
 
 
@@ -138,7 +143,9 @@ def resume(
     """
     with (
         TrialDatabase.open(launch.db, create=False, clock=launch.clock) as database,
-        _driving(database, name, launch) as driving,
+        _driving(
+            database, name, known_store(database, launch.storage, files_folder(launch.db), name)
+        ) as driving,
     ):
         # read behind the claim: what a driver that was killed left in its spool is in the database now
         row = database.sweep(name)
@@ -152,12 +159,13 @@ def resume(
             return False
         if check is not None:
             check(sweep)
-        answered = with_table(sweep, launch.db, files_folder(launch.db))
+        answered = with_table(sweep, launch.db, driving.store.folder)
         found = check_data(answered, launch.data_root)
         check_same_data(sweep, database, found)
         decided = [event.data for event in database.events(name, kinds=["decision"])]
         chooser = None if ask is None else replayed(decided, ask)
         with _ray(sweep, launch) as slots:
+            keep_choice(database, name, driving.store)
             change.keep(driving, launch)  # nothing is written of a resume that is refused
             write_notes(database, name, found.notes)
             _run(answered, driving, launch, slots, display, chooser)
@@ -237,16 +245,17 @@ class _Driving:
     lease: Lease
     writer: Writer
     files: CheckpointFiles
+    store: Store
 
 
 @contextlib.contextmanager
-def _driving(database: TrialDatabase, name: str, launch: Launch) -> Iterator[_Driving]:
+def _driving(database: TrialDatabase, name: str, store: Store) -> Iterator[_Driving]:
     """Become the sweep's driver, so that no second one works on it; its writer keeps the lease alive."""
-    files = CheckpointFiles(checkpoints_folder(files_folder(launch.db), name))
+    files = CheckpointFiles(store.checkpoints, store.storage)
     lease = database.claim(name)
     try:
         with Writer(database, name, lease=lease, on_stored=files.stored) as writer:
-            yield _Driving(database=database, lease=lease, writer=writer, files=files)
+            yield _Driving(database=database, lease=lease, writer=writer, files=files, store=store)
     finally:
         database.release(lease)
 
@@ -259,9 +268,10 @@ def _run(
     display: OpenDisplay,
     chooser: Chooser | None,
 ) -> None:
-    folder, database, writer = files_folder(launch.db), driving.database, driving.writer
-    baselines = baselines_for(sweep, folder, launch.data_root)
-    history = _history(database, sweep.name)
+    store, database, writer = driving.store, driving.database, driving.writer
+    send_table(store, sweep.trainable_settings().get("exported"))
+    baselines = baselines_for(sweep, store.folder, launch.data_root, store.storage)
+    history = _history(database, sweep.name, store)
     driving.files.forget(number for number, past in history.items() if past.state in ENDED)
     _state(writer, sweep.name, SweepState.RUNNING, launch)
     outcome = SweepState.FAILED
@@ -271,7 +281,8 @@ def _run(
             make_searcher(sweep, first_number=len(baselines), chooser=chooser),
             writer.submit,
             baselines=baselines,
-            folder=folder,
+            folder=store.folder,
+            store=store,
             concurrency=slots.concurrency,
             clock=launch.clock,
             host=socket.gethostname(),
@@ -298,8 +309,8 @@ def _state(writer: Writer, name: str, state: SweepState, launch: Launch) -> None
     writer.submit(op.SetSweepState(name, (op.StateChange(state=state, at=launch.clock()),)))
 
 
-def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
-    """What the database knows of the sweep's trials; empty for a new sweep.
+def _history(database: TrialDatabase, name: str, store: Store | None = None) -> dict[int, PastTrial]:
+    """What the database knows of the sweep's trials; empty for a new sweep. store: where checkpoints are looked for.
 
     Trials that still count as running belong to a driver that was killed: they are marked lost first.
     """
@@ -312,6 +323,7 @@ def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
         database, name, {trial.number: trial.plan or {} for trial in trials if trial.number in told}
     )
     saved = {a.number: a for a in database.attempts(name, numbers=cut) if a.checkpoint} if cut else {}
+    held = {number: _found_again(str(attempt.checkpoint), store) for number, attempt in saved.items()}
     return {
         trial.number: PastTrial(
             state=str(trial.state),
@@ -320,11 +332,18 @@ def _history(database: TrialDatabase, name: str) -> dict[int, PastTrial]:
             error=trial.error,
             attempts=trial.attempts,
             epochs=curves.get(trial.number, ()),
-            checkpoint=Path(str(saved[trial.number].checkpoint)) if trial.number in saved else None,
+            checkpoint=held.get(trial.number),
             checkpoint_epoch=saved[trial.number].checkpoint_epoch or 0 if trial.number in saved else 0,
         )
         for trial in trials
     }
+
+
+def _found_again(place: str, store: Store | None) -> Path | None:
+    """A checkpoint that the database names; None if it is gone."""
+    if store is not None:
+        return carried_over(store, place)
+    return Path(place) if Path(place).exists() else None
 
 
 def _scheduler(

@@ -1,7 +1,8 @@
 """Trials that a scheduler paused at a rung: who goes on when a worker is free, and in which pack.
 
 What a scheduler decides is a trial's business; that trials go on in packs is the coordinator's. A pack of promoted
-trials has one shape and comes from one rung, since only trials that are equally far share an epoch.
+trials has one shape and goes on behind one epoch, since only trials that are equally far share an epoch: behind a
+rung's, or an earlier one where a checkpoint could not be written.
 """
 
 from __future__ import annotations
@@ -69,4 +70,4 @@ class Paused:
         return settled
 
     def _key(self, trial: LiveTrial) -> tuple[object, ...]:
-        return (trial.last_epoch, *shape_of(trial, self._kind, self._settings))
+        return (trial.checkpoint_epoch, *shape_of(trial, self._kind, self._settings))

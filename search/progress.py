@@ -137,6 +137,7 @@ class LineDisplay:
         self._coordinator, self._console, self._now = coordinator, console, now
         self._watch, self._printed, self._space = Watch(now), float("-inf"), ""
         self._known = known
+        self._told: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         if self._known:
@@ -147,7 +148,12 @@ class LineDisplay:
         """Nothing to put back."""
 
     def tick(self) -> None:
-        """Print a line if it is time."""
+        """Print a line if it is time, and what has come up since the last one at once."""
+        notices = self._coordinator.notices.texts
+        for text in notices:
+            if _gist(text) not in self._told:
+                self._console.print(text, style="yellow", highlight=False, soft_wrap=True)
+        self._told = tuple(_gist(text) for text in notices)
         overview = seen(self._coordinator)
         if overview.space == self._space and self._now() - self._printed < _LINE_EVERY_S:
             return
@@ -160,6 +166,11 @@ class LineDisplay:
     def pause(self) -> Iterator[None]:
         """Nothing to put aside."""
         yield
+
+
+def _gist(text: str) -> str:
+    """What makes a notice another one: not the figures in it."""
+    return "".join(letter for letter in text if not letter.isdigit())
 
 
 def going_on(known: int) -> str:
@@ -261,7 +272,10 @@ def panel(coordinator: Coordinator, watch: Watch) -> RenderableType:
     else:
         grid = condition_grid(overview.conditions)
     told = [] if methods else [Text(restriction, style="dim")]
-    return Group(_title(coordinator, watch), *told, bar, _counts(coordinator, methods=methods), grid)
+    notices = [Text(text, style="yellow") for text in coordinator.notices.texts]
+    return Group(
+        _title(coordinator, watch), *told, bar, _counts(coordinator, methods=methods), *notices, grid
+    )
 
 
 def _title(coordinator: Coordinator, watch: Watch) -> Text:

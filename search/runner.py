@@ -22,6 +22,7 @@ from kdsearch.search.runner_scratch import scratch_folder
 from kdsearch.search.trial_states import Job
 from kdsearch.spaces.errors import KdsearchError
 from kdsearch.trainables.protocol import EpochReport, MemberState
+from kdsearch.trainables.storage import described
 
 # Read by Ray when it is imported or started; see the reference on Ray Tune for each.
 _ENVIRONMENT = {
@@ -219,7 +220,8 @@ def job_config(job: Job, coordinator: Coordinator, options: RayOptions, slots: S
         "data_root": None if options.data_root is None else str(options.data_root),
         "device": "cuda" if slots.gpus_per_pack else "cpu",
         "threads": max(1, int(options.cpus)),
-        "checkpoints": str(coordinator.checkpoints.resolve()),
+        "checkpoints": str(coordinator.checkpoints),
+        "storage": described(coordinator.storage),
         "checkpoint_every": sweep.run.checkpoint_every,
         "save_at": list(job.save_at),
         "outputs": dict(job.outputs),

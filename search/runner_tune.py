@@ -14,6 +14,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from kdsearch.search.coordinator import Coordinator, Idle
+from kdsearch.search.notices import Unsaved
 from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports, shortened
 from kdsearch.search.runner_resources import bundle_of
 from kdsearch.search.runner_stops import Stops
@@ -116,6 +117,7 @@ class _Results(_Live, tune.Callback):
     ) -> None:
         self._coordinator, self._known, self._tick, self._guard = coordinator, known, tick, guard
         self._stops = stops
+        self._unsaved = Unsaved(coordinator.notices)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack begins on a worker."""
@@ -128,6 +130,7 @@ class _Results(_Live, tune.Callback):
         """One epoch of a pack; Tune submits the next one when this is done, so no stopped member is in it."""
         del iteration, trials, info
         failure, job, stops = result["failure"], self._known[trial.trial_id], self._stops
+        self._guard(lambda: self._unsaved.take(dict(result["saved"]), result["unsaved"]))
         stopped = self._guard(
             lambda: self._coordinator.on_result(
                 job,

@@ -47,6 +47,7 @@ class LiveTrial:
     attempt: int = 0  # the newest one
     failures: int = 0  # attempts of this run that failed; an interrupt is no failure
     checkpoint: Path | None = None
+    checkpoint_epoch: int = 0  # that it stands at; one that could not be written leaves an earlier one behind
     output: Path | None = None
     needs: tuple[str, ...] = ()
     best_error: float | None = None

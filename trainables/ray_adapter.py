@@ -18,7 +18,8 @@ from typing import Any
 import ray
 from ray import tune
 
-from kdsearch.trainables.protocol import EpochReport, Member, MemberState, Pack
+from kdsearch.trainables.keeping import Keeper
+from kdsearch.trainables.protocol import EpochReport, Member, Pack
 from kdsearch.trainables.registry import trainable_kind
 
 
@@ -51,7 +52,8 @@ class PackTrainable(tune.Trainable):
 
     job: `id`, `kind`, `settings`, `members`, `data_root`, `device`, `threads`, `checkpoints` (folder or None),
     `checkpoint_every` (epochs), `save_at` (further epochs after which all members are checkpointed), `outputs` (member
-    number -> path that gets its weights when it is complete), `stops` (name of the actor that knows which members were
+    number -> path that gets its weights when it is complete), `storage` (what `storage_of` reads; None: paths are as
+    they are), `stops` (name of the actor that knows which members were
     stopped; None, or no such key: none ever are).
     """
 
@@ -60,6 +62,7 @@ class PackTrainable(tune.Trainable):
         self._job: dict[str, Any] = config["job"]
         self._pack: Pack | None = None
         self._stops: Any = None
+        self._keeper = Keeper(self._job)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next job in the same process; nothing of the last one stays."""
@@ -79,12 +82,12 @@ class PackTrainable(tune.Trainable):
                 self._release()
                 return self._result([], done=True, started=started, failure=None)
             reports = self._pack.run_epoch()
-            saved = self._keep(self._pack, reports)
+            kept = self._keeper.keep(self._pack, reports)
         except Exception as error:  # noqa: BLE001 the driver must learn of whatever a pack raises
             self._release()
             return self._result([], done=True, started=started, failure=_told(error))
         result = self._result(reports, done=not self._pack.active, started=started, failure=None)
-        return {**result, "saved": saved}
+        return {**result, "saved": kept.saved, "unsaved": kept.unsaved}
 
     def cleanup(self) -> None:
         """Free the pack."""
@@ -96,12 +99,14 @@ class PackTrainable(tune.Trainable):
             import torch  # noqa: PLC0415 only workers that train pay for it
 
             torch.set_num_threads(job["threads"])
-        return trainable_kind(job["kind"]).make_pack(
-            job["settings"],
-            [read_member(member) for member in job["members"]],
-            data_root=None if job["data_root"] is None else Path(job["data_root"]),
-            device=job["device"],
-        )
+        told = [read_member(member) for member in job["members"]]
+        with self._keeper.brought(told, job["settings"]) as (members, settings):
+            return trainable_kind(job["kind"]).make_pack(
+                settings,
+                members,
+                data_root=None if job["data_root"] is None else Path(job["data_root"]),
+                device=job["device"],
+            )
 
     def _drop_stopped(self, pack: Pack) -> None:
         """Let members go that the driver stopped after an epoch before this one."""
@@ -112,31 +117,6 @@ class PackTrainable(tune.Trainable):
             self._stops = ray.get_actor(name)
         for number in set(ray.get(self._stops.stopped.remote(self._job["id"]))) & set(pack.active):
             pack.drop(number)
-
-    def _keep(self, pack: Pack, reports: Sequence[EpochReport]) -> list[tuple[int, str]]:
-        """Write the outputs that others wait for, and checkpoints; return (member, path) of the latter."""
-        outputs: Mapping[str, str] = self._job["outputs"]
-        for report in reports:
-            path = outputs.get(str(report.number))
-            if report.state is MemberState.COMPLETE and path is not None:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                pack.save_output(report.number, Path(path))
-        folder = self._job["checkpoints"]
-        if folder is None:
-            return []
-        due = [r for r in reports if r.state is MemberState.RUNNING and self._due(r.epoch)]
-        return [(report.number, self._save(pack, report, Path(folder))) for report in due]
-
-    def _due(self, epoch: int) -> bool:
-        every = self._job["checkpoint_every"]
-        return bool(every and epoch % every == 0) or epoch in self._job.get("save_at", ())
-
-    def _save(self, pack: Pack, report: EpochReport, folder: Path) -> str:
-        """Write a member's checkpoint; those before it are the driver's to delete, once its database has this one."""
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = folder / f"{report.number}-{report.epoch}.pt"
-        pack.save(report.number, checkpoint)
-        return str(checkpoint)
 
     def _result(
         self, reports: Sequence[EpochReport], *, done: bool, started: float, failure: str | None
@@ -150,6 +130,7 @@ class PackTrainable(tune.Trainable):
             "pack_seconds": time.perf_counter() - started,
             "failure": failure,
             "saved": [],
+            "unsaved": [],
             "done": done,
         }
 

@@ -54,6 +54,12 @@ def run_options(function: F) -> F:
             "--max-concurrent", type=click.IntRange(min=1), help="Packs at a time; default: what fits."
         ),
         click.option(
+            "--storage",
+            metavar="FOLDER|URL",
+            help="Where checkpoints and weights lie: a folder that all nodes share, or s3://, gs://, hdfs://, ... "
+            "Default: beside the database; on a resume as before.",
+        ),
+        click.option(
             "--wait-for-nodes",
             "wait_s",
             type=click.FloatRange(min=0),
@@ -96,6 +102,7 @@ def launch_of(options: dict[str, Any]) -> launching.Launch:
         allow_open=options["allow_open"],
         max_concurrent=options["max_concurrent"],
         data_root=environment_data_root(options["data_root"]),
+        storage=options["storage"],
         wait_s=options["wait_s"],
         say=lambda text: messages().print(text, style="dim", soft_wrap=True),
         command=masked_command(["kdsearch", *sys.argv[1:]]),

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from kdsearch.search.config import TrainableSettings, parse_sweep
+from kdsearch.search.notices import Notices
 from kdsearch.search.progress import LineDisplay, LiveDisplay, Watch, clock_text, method_grid
 from kdsearch.search.searcher_settings import ComparisonSettings
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
@@ -43,6 +44,7 @@ class Coordinator:
     def __init__(self):
         self.sweep, self.searcher, self.running, self.paused = Sweep(), Searcher(), 16, 0
         self.tally = Tally(finished=230, diverged=1, best_error=5.56, best_number=219)
+        self.notices = Notices("s", lambda _: None, lambda: None)
 
 
 class Now:
@@ -66,6 +68,27 @@ def test_the_panel_shows_space_trials_best_error_auc_and_time():
     # 30 trials in 60 s, 140 to go
     for words in ("4:40 left in this space", "best error 5.56 % (trial 219)", "81.25", "83.50", "diverged 1"):
         assert words in shown
+
+
+@pytest.mark.parametrize("kind", [LiveDisplay, LineDisplay])
+def test_a_notice_is_shown_as_long_as_it_holds(kind):
+    coordinator, text, now = Coordinator(), io.StringIO(), Now()
+    with kind(coordinator, Console(file=text, width=110), now) as display:
+        coordinator.notices.show("cluster", "1 pack waits: taken for 5 s")
+        for at in (1, 2):
+            now.at = at
+            display.tick()
+            coordinator.notices.show("cluster", "1 pack waits: taken for 6 s")
+        if kind is LineDisplay:
+            assert text.getvalue().count("1 pack waits") == 1  # at once, and no more for other figures
+        coordinator.notices.over("cluster")
+        now.at = 3
+        display.tick()
+        coordinator.notices.show("cluster", "1 pack waits: taken for 0 s")
+        now.at = 4
+        display.tick()
+    if kind is LineDisplay:
+        assert text.getvalue().count("1 pack waits") == 2
 
 
 def test_elsewhere_a_line_at_a_time():
