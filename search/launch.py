@@ -38,7 +38,8 @@ from kdsearch.search.tables import with_table
 from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
 from kdsearch.search.trialdb import operations as op
-from kdsearch.search.trialdb.places import parse_url, sqlite_path
+from kdsearch.search.trialdb.errors import DatabaseAwayError
+from kdsearch.search.trialdb.places import parse_url, server_name, sqlite_path
 from kdsearch.search.trialdb.record import SCHEDULER
 from kdsearch.search.trialdb.states import ENDED, SweepState, TrialState
 from kdsearch.spaces import TARGET
@@ -230,11 +231,12 @@ def replayed(decided: Sequence[Mapping[str, Any]], ask: Chooser) -> Chooser:
 
 
 def files_folder(db: str) -> Path:
-    """Where weights and checkpoints lie: beside the database file, or in the current folder."""
-    path = sqlite_path(parse_url(db))
+    """Where weights and checkpoints lie: beside the database file, or in the current folder for a server's database."""
+    url = parse_url(db)
+    path = sqlite_path(url)
     if path is not None:
         return path.resolve().with_name(f"{path.name}.files")
-    return Path("kdsearch.files").resolve()
+    return Path(f"{server_name(url)}.files").resolve()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +259,10 @@ def _driving(database: TrialDatabase, name: str, store: Store) -> Iterator[_Driv
         with Writer(database, name, lease=lease, on_stored=files.stored) as writer:
             yield _Driving(database=database, lease=lease, writer=writer, files=files, store=store)
     finally:
-        database.release(lease)
+        with contextlib.suppress(
+            DatabaseAwayError
+        ):  # it runs out by itself, and the writer has said what there is
+            database.release(lease)
 
 
 def _run(

@@ -38,6 +38,7 @@ from kdsearch.spaces.errors import UsageError
 Clock = Callable[[], datetime]  # aware times
 
 _LONGEST_NAME = 200
+_ANSWER_S = 60.0  # in which a server answers for a lease
 STALE_AFTER_S = 60.0  # a driver silent for longer can be replaced
 
 
@@ -109,11 +110,11 @@ class TrialDatabase:
     # Writing
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Give a connection in one writing transaction."""
+    def writing(self, within_s: float | None = None) -> Iterator[Connection]:
+        """Give a connection in one writing transaction; within_s: how long a server may take for it."""
         if self.read_only:
             raise DatabaseReadOnlyError(f"{self.place} was opened for reading", "Open it without read_only.")
-        with writing(self.engine, self.place) as connection:
+        with writing(self.engine, self.place, within_s) as connection:
             yield connection
 
     def create_sweep(
@@ -211,12 +212,19 @@ class TrialDatabase:
                 connection, [ops.SetSweepState(name, (change,)), ops.AddEvents(name, tuple(events))]
             )
 
-    def apply(self, operations: Sequence[ops.Operation], *, lease: Lease | None = None) -> None:
+    def apply(
+        self,
+        operations: Sequence[ops.Operation],
+        *,
+        lease: Lease | None = None,
+        within_s: float | None = None,
+    ) -> None:
         """Carry out operations in one transaction.
 
         With a lease: renew it in the same transaction; LeaseLostError, and nothing written, if it is lost.
+        within_s: a server that takes longer counts as one that does not answer.
         """
-        with self.writing() as connection:
+        with self.writing(within_s) as connection:
             if lease is not None:
                 leases.renew(connection, lease, self.clock())
             apply_operations(connection, operations)
@@ -282,7 +290,7 @@ class TrialDatabase:
         machine and its process is no more.
         """
         lease = leases.new_lease(sweep)
-        with self.writing() as connection:
+        with self.writing(_ANSWER_S) as connection:
             leases.claim(connection, lease, self.clock(), stale_after_s)
         return lease
 
@@ -297,7 +305,7 @@ class TrialDatabase:
 
     def release(self, lease: Lease) -> None:
         """Give the sweep back."""
-        with self.writing() as connection:
+        with self.writing(_ANSWER_S) as connection:
             leases.release(connection, lease)
 
     # Reading

@@ -9,15 +9,18 @@ found again; locks are waited for as long as SQLite's is. Reading transactions s
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import stat
+import threading
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, Table, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, QueuePool, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import NoSuchModuleError
 
@@ -48,6 +51,10 @@ _SESSION = {
 }
 
 
+# The open connections of each engine of a server, by what all its copies share.
+_LIVE: weakref.WeakKeyDictionary[Dialect, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
+
+
 def make_engine(url: URL, *, read_only: bool, busy_timeout_s: float) -> Engine:
     """Return an engine for a URL of `places.parse_url`; nothing is opened yet."""
     path = sqlite_path(url)
@@ -74,7 +81,14 @@ def _postgresql(url: URL, busy_timeout_s: float) -> Engine:
             'Install it with: pip install "psycopg[binary]"',
         ) from error
     settings = {**_SESSION, "lock_timeout": f"{max(1, round(busy_timeout_s * 1000))}ms"}
-    event.listen(engine, "connect", lambda raw, _: _set_up_session(raw, settings))
+    live = _LIVE[engine.dialect] = weakref.WeakSet[Any]()
+
+    def set_up(raw: Any, record: object) -> None:
+        del record
+        live.add(raw)
+        _set_up_session(raw, settings)
+
+    event.listen(engine, "connect", set_up)
     return engine
 
 
@@ -160,10 +174,41 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextmanager
-def writing(engine: Engine, place: str) -> Iterator[Connection]:
-    """Give a connection in a writing transaction; committed at the end, undone by an exception."""
-    with translated(place), engine.execution_options(**{_WRITES: True}).begin() as connection:
+def writing(engine: Engine, place: str, within_s: float | None = None) -> Iterator[Connection]:
+    """Give a connection in a writing transaction; committed at the end, undone by an exception.
+
+    within_s: how long a server may take for all of it; then it counts as one that does not answer. Its own system
+    keeps the connection of a server that hangs alive, so that libpq would wait for ever.
+    """
+    writer = engine.execution_options(**{_WRITES: True})
+    with (
+        translated(place),
+        _deadline(engine, within_s),
+        writer.begin() as connection,
+    ):
         yield connection
+
+
+@contextmanager
+def _deadline(engine: Engine, within_s: float | None) -> Iterator[None]:
+    """Hang up on a server that has not answered by then, whatever it was asked: trying the connection comes first."""
+    if within_s is None or engine.dialect not in _LIVE:
+        yield
+        return
+    timer = threading.Timer(within_s, _hang_up, [_LIVE[engine.dialect]])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _hang_up(connections: weakref.WeakSet[Any]) -> None:
+    """End connections under whoever waits for them: those of one engine, which all lead to the same server."""
+    for connection in list(connections):
+        with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as connected:
+            connected.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -87,5 +87,9 @@ class SweepBusyError(TrialDatabaseError):
         return type(self), (self.sweep, self.host, self.pid, self.age_s, self.stale_after_s)
 
 
+class RowsSpooledError(TrialDatabaseError):
+    """A driver that came to its end while the database was away: what it had to write waits in a file."""
+
+
 class LeaseLostError(TrialDatabaseError):
     """A driver that was silent for too long, and whose sweep another one has taken over."""

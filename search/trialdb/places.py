@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import re
 import warnings
 from pathlib import Path
 
@@ -63,6 +67,21 @@ def masked(url: URL) -> str:
 def sqlite_path(url: URL) -> Path | None:
     """Return the file of an SQLite database, None for a server."""
     return Path(url.database or "").absolute() if url.get_backend_name() == "sqlite" else None
+
+
+def server_name(url: URL) -> str:
+    """Return a name for files that belong to a server's database: the same for the same place, without a password.
+
+    Who connects is no part of it. A place that is written in another way (127.0.0.1 for localhost) has another name.
+    """
+    service = url.query.get("service") or os.environ.get("PGSERVICE") or ""
+    user = url.username or os.environ.get("PGUSER") or ""
+    database = url.database or url.query.get("dbname") or os.environ.get("PGDATABASE") or user
+    host = url.host or url.query.get("host") or os.environ.get("PGHOST") or "localhost"
+    port = url.port or url.query.get("port") or os.environ.get("PGPORT") or "5432"
+    where = json.dumps([service, host, str(port), database]).lower()
+    readable = re.sub(r"[^A-Za-z0-9_]+", "-", str(database or service))[:40]
+    return f"kdsearch-{readable}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
 
 
 def file_system(path: Path, mountinfo: str) -> str:

@@ -24,7 +24,10 @@ from kdsearch.search.trialdb.database import TrialDatabase
 from kdsearch.search.trialdb.errors import (
     DatabaseAwayError,
     DatabaseFullError,
+    DatabaseMissingError,
+    DatabaseReadOnlyError,
     LeaseLostError,
+    RowsSpooledError,
     TrialDatabaseError,
 )
 from kdsearch.search.trialdb.leases import Lease
@@ -33,6 +36,9 @@ from kdsearch.spaces.errors import KdsearchError
 
 _LOG = logging.getLogger(__name__)
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.05, 2.0  # between tries, doubling
+# What somebody may put right while the sweep goes on: a server that is away or refuses, a disk that is full.
+_TROUBLES = (DatabaseAwayError, DatabaseReadOnlyError, DatabaseMissingError)
+_Trouble = DatabaseAwayError | DatabaseReadOnlyError | DatabaseMissingError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +78,18 @@ class Writer:
         patience_s: float = 10.0,
         retry_spool_s: float = 5.0,
         heartbeat_s: float = 5.0,
+        answer_s: float = 60.0,
         spool_folder: Path | None = None,
         spool_limit_bytes: int = 2**30,
         on_stored: Callable[[Sequence[Operation]], None] = _nothing,
     ) -> None:
-        """on_stored: called in the writer's thread with every batch that is in database or spool; must not raise."""
-        self._database, self._lease = database, lease
+        """Bring in what an earlier driver spooled, and start.
+
+        patience_s: how long a batch is tried before it is spooled; retry_spool_s: how often the spool is tried then.
+        answer_s: a server that takes longer for a batch counts as one that does not answer.
+        on_stored: called in the writer's thread with every batch that is in database or spool; must not raise.
+        """
+        self._database, self._lease, self._answer_s = database, lease, answer_s
         self._flush_interval_s, self._batch_rows = flush_interval_s, batch_rows
         self._patience_s, self._retry_spool_s, self._heartbeat_s = patience_s, retry_spool_s, heartbeat_s
         self._on_stored = on_stored
@@ -91,9 +103,13 @@ class Writer:
         self._flush_to = 0  # write at once until this many operations are stored
         self._closing = False
         self._failure: KdsearchError | None = None
-        self._trouble: DatabaseAwayError | None = None
+        self._trouble: _Trouble | None = None
         self._last_write = self._last_spool_try = time.monotonic()
-        recovered = spool.replay(database, self._spool, lease)
+        self._owner = spool.Owner(sweep=sweep, created=database.sweep(sweep).created)
+        recovered = sum(
+            spool.replay(database, path, lease, within_s=answer_s)
+            for path in spool.spools(database, self._owner, spool_folder)
+        )
         if recovered:
             _LOG.warning("brought %d spooled operations of an earlier run into %s", recovered, database.place)
         self._thread = threading.Thread(target=self._run, name="kdsearch trial database writer", daemon=True)
@@ -123,20 +139,23 @@ class Writer:
             self._raise_failure()
 
     def close(self) -> None:
-        """Flush, try to bring in the spool, and stop; what cannot be brought in waits for the next run."""
+        """Flush, try to bring in the spool, and stop; RowsSpooledError if rows wait in it for the next run."""
         with self._change:
             self._closing = True
             self._change.notify_all()
         self._thread.join()
         with self._change:
-            if self._spooled:
-                _LOG.warning(
-                    "%s was away: %d operations wait in %s and are brought in when the sweep is resumed",
-                    self._database.place,
-                    self._spooled,
-                    self._spool,
-                )
             self._raise_failure()
+            if self._spooled:
+                raise self._left_in_spool()
+
+    def _left_in_spool(self) -> RowsSpooledError:
+        why = f"{self._database.place} is away" if self._trouble is None else self._trouble.message
+        return RowsSpooledError(
+            f"{why}; {self._spooled:,} operations of sweep {self._owner.sweep!r} wait in {self._spool}",
+            "Bring the database back, then, on this machine and in this folder, `kdsearch resume "
+            f"{self._owner.sweep}`: that brings them in, and nothing is lost.",
+        )
 
     @property
     def status(self) -> WriterStatus:
@@ -157,6 +176,10 @@ class Writer:
     ) -> None:
         try:
             self.close()
+        except RowsSpooledError as spooled:
+            if error is None:
+                raise
+            _LOG.warning("%s. %s", spooled.message, spooled.hint)
         except KdsearchError:
             if error is None:  # else the driver's own error says more
                 raise
@@ -230,13 +253,13 @@ class Writer:
             self._stored += len(batch)
             self._change.notify_all()
 
-    def _write_patiently(self, batch: list[Operation]) -> DatabaseAwayError | None:
+    def _write_patiently(self, batch: list[Operation]) -> _Trouble | None:
         """Write a batch, trying again while the database is away; return the trouble when patience ends."""
         start, delay = time.monotonic(), _FIRST_DELAY_S
         while True:
             try:
                 self._write(batch)
-            except DatabaseAwayError as error:
+            except _TROUBLES as error:
                 self._note(error)
                 left = start + self._patience_s - time.monotonic()
                 if left <= 0 or isinstance(error, DatabaseFullError):
@@ -250,18 +273,18 @@ class Writer:
     def _write(self, batch: list[Operation]) -> None:
         """Write a batch; if the database refuses it, write all before the refused operation."""
         try:
-            self._database.apply(batch, lease=self._lease)
-        except (DatabaseAwayError, LeaseLostError):
+            self._database.apply(batch, lease=self._lease, within_s=self._answer_s)
+        except (*_TROUBLES, LeaseLostError):
             raise
         except KdsearchError:
             for operation in batch:
-                self._database.apply([operation], lease=self._lease)
+                self._database.apply([operation], lease=self._lease, within_s=self._answer_s)
         self._last_write = time.monotonic()
 
-    def _put_aside(self, batch: list[Operation], trouble: DatabaseAwayError) -> None:
+    def _put_aside(self, batch: list[Operation], trouble: _Trouble) -> None:
         """Spool a batch; if that fails too, raise the database's trouble with what is wrong with the spool."""
         try:
-            spool.append(self._spool, batch, self._spool_limit_bytes)
+            spool.append(self._spool, batch, self._spool_limit_bytes, self._owner)
         except spool.SpoolFullError as error:
             raise type(trouble)(f"{trouble.message}, and {error.message}", error.hint) from error
         with self._change:
@@ -270,10 +293,16 @@ class Writer:
     def _bring_in_spool(self) -> None:
         self._last_spool_try = time.monotonic()
         try:
-            count = spool.replay(self._database, self._spool, self._lease)
-        except DatabaseAwayError as error:
+            count = spool.replay(self._database, self._spool, self._lease, within_s=self._answer_s)
+        except _TROUBLES as error:
             self._note(error)
             return
+        if count < self._spooled:
+            self._write([])  # another driver may have brought them in, and have the lease
+            raise TrialDatabaseError(
+                f"the spool file {self._spool} has lost {self._spooled - count:,} operations: somebody changed it",
+                f"Put it back if you can, then `kdsearch resume {self._owner.sweep}`; what is lost is trained again.",
+            )
         _LOG.warning("%s is back: brought in %d spooled operations", self._database.place, count)
         self._last_write = time.monotonic()
         with self._change:
@@ -283,7 +312,7 @@ class Writer:
         self._last_write = time.monotonic()
         try:
             self._write([])
-        except DatabaseAwayError as error:
+        except _TROUBLES as error:
             self._note(error)  # batches will tell; the lease may grow old
 
     def _end(self) -> None:
@@ -292,6 +321,6 @@ class Writer:
         if self._spooled:
             self._bring_in_spool()
 
-    def _note(self, trouble: DatabaseAwayError | None) -> None:
+    def _note(self, trouble: _Trouble | None) -> None:
         with self._change:
             self._trouble = trouble

@@ -345,7 +345,9 @@ def test_what_a_killed_driver_left_in_its_spool_is_known_before_anything_is_deci
     with TrialDatabase.open(URL) as database:
         database.update_sweep_state("s", SweepState.RUNNING)
         end = op.StateChange(state=SweepState.COMPLETE, at=database.clock())
-        spool.append(spool.spool_path(database, "s"), [op.SetSweepState("s", (end,))], 2**20)
+        spool.append(
+            spool.spool_path(database, "s"), [op.SetSweepState("s", (end,))], 2**20, spool.Owner(sweep="s")
+        )
     worker.ran = []
     assert _run(["resume", "s"]) == 0
     assert worker.ran == []

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,17 @@ from kdsearch.search.trialdb import (
 from kdsearch.search.trialdb.errors import (
     DatabaseFullError,
     DatabaseLockedError,
+    DatabaseReadOnlyError,
     LeaseLostError,
     RefusedRowsError,
+    RowsSpooledError,
     TrialDatabaseError,
 )
 from kdsearch.search.trialdb.spool import SpoolFormatError
 from kdsearch.search.trialdb.writer import WriterClosedError
 
 HASTE = {"flush_interval_s": 0.005, "patience_s": 0.02, "retry_spool_s": 0.01}
+OWNER = spool.Owner(sweep="s")
 NEVER_BACK = {**HASTE, "retry_spool_s": 1e9}
 
 
@@ -159,9 +163,14 @@ def test_a_lock_that_lasts_is_bridged_by_the_spool(database, twin, make, dump, c
 def test_a_spool_that_is_left_is_brought_in_by_the_next_writer(database, twin, make, dump, caplog):
     todo = operations(make)
     twin.apply(todo)
-    with locked(database), Writer(database, "s", **NEVER_BACK) as writer:
+    with locked(database):
+        writer = Writer(database, "s", **NEVER_BACK)
         writer.submit(*todo)
-    assert "wait in" in caplog.text
+        with pytest.raises(RowsSpooledError, match=f"{len(todo)} operations of sweep 's' wait in") as caught:
+            writer.close()
+        assert "is locked by another process" in caught.value.message
+        assert str(writer.status.spool) in caught.value.message
+        assert "kdsearch resume s" in caught.value.hint
     assert database.trials("s") == []
     Writer(database, "s").close()
     assert dump(database) == dump(twin)
@@ -172,7 +181,7 @@ def test_a_replay_that_is_cut_short_begins_again(database, twin, make, dump, mon
     todo = operations(make, 250)  # more than one transaction
     twin.apply(todo)
     path = spool.spool_path(database, "s")
-    spool.append(path, todo, 2**30)
+    spool.append(path, todo, 2**30, OWNER)
     calls = []
 
     def killed_in_the_second(batch, **_):
@@ -196,7 +205,7 @@ def test_a_replay_that_is_cut_short_begins_again(database, twin, make, dump, mon
 
 def test_a_line_that_a_crash_cut_short_is_passed_over(database, make):
     path = spool.spool_path(database, "s")
-    spool.append(path, operations(make, 2), 2**30)
+    spool.append(path, operations(make, 2), 2**30, OWNER)
     with path.open("ab") as file:
         file.write(b'{"sweep": "s", "ro')
     Writer(database, "s").close()
@@ -206,10 +215,10 @@ def test_a_line_that_a_crash_cut_short_is_passed_over(database, make):
 def test_writing_goes_on_after_a_line_that_a_crash_cut_short(database, make):
     path = spool.spool_path(database, "s")
     todo = operations(make, 2)
-    spool.append(path, todo[:5], 2**30)
+    spool.append(path, todo[:5], 2**30, OWNER)
     with path.open("ab") as file:
         file.write(b'{"sweep": "s", "ro')
-    spool.append(path, todo[5:], 2**30)
+    spool.append(path, todo[5:], 2**30, OWNER)
     assert len(list(spool.read(path))) == len(todo)
 
 
@@ -227,6 +236,56 @@ def test_a_spool_that_cannot_be_read_is_named_and_kept(database, content):
 def test_where_the_spool_lies(database, tmp_path):
     assert spool.spool_path(database, "a/b c").name == "a.db.a%2Fb c.spool.jsonl"
     assert spool.spool_path(database, "s", tmp_path / "x").parent == tmp_path / "x"
+
+
+def test_a_spool_of_another_sweep_of_this_name_is_refused(database, make):
+    path = spool.spool_path(database, "s")
+    other = spool.Owner(sweep="s", created=datetime(2020, 1, 1, tzinfo=UTC))
+    spool.append(path, operations(make, 1), 2**30, other)
+    with pytest.raises(SpoolFormatError, match="spool of another sweep 's'"):
+        Writer(database, "s")
+    assert path.exists()
+    assert database.trials("s") == []
+
+
+def test_the_drivers_own_error_is_told_and_the_spool_is_remarked_on(database, make, caplog):
+    def drive():
+        with Writer(database, "s", **NEVER_BACK) as writer:
+            writer.submit(*operations(make, 1))
+            raise LookupError
+
+    with locked(database), pytest.raises(LookupError):
+        drive()
+    assert "6 operations of sweep 's' wait in" in caplog.text
+
+
+def test_a_spool_that_somebody_took_away_is_told(database, make):
+    with locked(database):
+        writer = Writer(database, "s", **NEVER_BACK)
+        writer.submit(*operations(make, 1))
+        writer.flush()
+        writer.status.spool.unlink()
+    with pytest.raises(TrialDatabaseError, match="has lost 6 operations"):
+        writer.close()
+
+
+def test_a_database_that_refuses_writes_for_a_while_loses_nothing(database, twin, make, dump, monkeypatch):
+    todo = operations(make)
+    twin.apply(todo)
+    right, apply = threading.Event(), database.apply
+
+    def refusing(*given, **more):
+        if not right.is_set():
+            raise DatabaseReadOnlyError("no", "Grant it.")
+        apply(*given, **more)
+
+    monkeypatch.setattr(database, "apply", refusing)
+    with Writer(database, "s", **HASTE) as writer:
+        writer.submit(*todo)
+        writer.flush()
+        assert writer.status.spooled == len(todo)
+        right.set()
+    assert dump(database) == dump(twin)
 
 
 def test_a_spool_at_its_limit_is_told_at_the_next_submit(database, make):
@@ -255,12 +314,12 @@ def fill_disk(database: TrialDatabase) -> None:
 def test_a_full_disk_is_bridged_by_a_spool_on_another_disk(database, make, tmp_path):
     (tmp_path / "other").mkdir()
     fill_disk(database)
-    with Writer(
-        database, "s", spool_folder=tmp_path / "other", **{**NEVER_BACK, "patience_s": 1e9}
-    ) as writer:
-        writer.submit(*operations(make, 30))
-        writer.flush()
-        assert writer.status.spooled == 180
+    writer = Writer(database, "s", spool_folder=tmp_path / "other", **{**NEVER_BACK, "patience_s": 1e9})
+    writer.submit(*operations(make, 30))
+    writer.flush()
+    assert writer.status.spooled == 180
+    with pytest.raises(RowsSpooledError, match=r"the disk of .* is full; 180 operations"):
+        writer.close()
     event.listen(database.engine, "connect", lambda raw, _: raw.execute("PRAGMA max_page_count = 4294967294"))
     database.engine.dispose()
     Writer(database, "s", spool_folder=tmp_path / "other").close()
