@@ -145,7 +145,7 @@ def resume(
     with (
         TrialDatabase.open(launch.db, create=False, clock=launch.clock) as database,
         _driving(
-            database, name, known_store(database, launch.storage, files_folder(launch.db), name)
+            database, name, known_store(database, launch.storage, known_files_folder(launch.db), name)
         ) as driving,
     ):
         # read behind the claim: what a driver that was killed left in its spool is in the database now
@@ -237,6 +237,13 @@ def files_folder(db: str) -> Path:
     if path is not None:
         return path.resolve().with_name(f"{path.name}.files")
     return Path(f"{server_name(url)}.files").resolve()
+
+
+def known_files_folder(db: str) -> Path:
+    """Where those of a sweep lie that has begun; earlier versions had one folder for all databases of servers."""
+    folder, earlier = files_folder(db), Path("kdsearch.files").resolve()
+    server = sqlite_path(parse_url(db)) is None
+    return earlier if server and earlier.is_dir() and not folder.exists() else folder
 
 
 @dataclass(frozen=True, kw_only=True)
