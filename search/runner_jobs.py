@@ -1,7 +1,7 @@
 """Ray's Jobs API: submit a job, follow its log, say how it ended. The client may end at any time; the job goes on.
 
-The address is that of the head's dashboard, `http://HOST:8265`. Who proves nothing is refused by a cluster with token
-authentication (HTTP 401): the token comes from RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, as everywhere in Ray.
+The address is that of the head's dashboard, `http://HOST:8265`. Whether it lets strangers in, and with which token it
+lets us in, is asked by `runner_access` before Ray is imported, which reads its mode once a process.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kdsearch.search.runner import RunnerError
+from kdsearch.search.runner_access import access
 from kdsearch.search.submission import DATABASE, HOST, PREFIX, SWEEP, USER, Submission, job_id
 from kdsearch.spaces.errors import UsageError
 
@@ -32,6 +33,10 @@ _LOOK_EVERY_S = 1.0
 _SILENT_S = 30.0  # of a log, until it is asked whether the head is still there
 _STOP_S = "60"  # a driver that is stopped may write what it has, and give its lease back, for so long
 _CHATTY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")  # told at INFO
+_NO_ADDRESS = {
+    "RAY_ADDRESS": None,
+    "RAY_API_SERVER_ADDRESS": None,
+}  # which Ray prefers to the one that is given
 _TRIES = 5  # of two clients that submit the same sweep at once
 
 
@@ -99,15 +104,16 @@ class Jobs:
 
     Raises, from every method:
         RunnerError: the head does not answer, or answers with an error.
-        UsageError: it asks for a token, or for another one.
+        UsageError: it asks for a token, or for another one, or is open to strangers.
 
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, allow_open: bool = False) -> None:
         self.address = jobs_url(address)
         _check_installed()
         _probe(self.address)
-        with _environment(_client_environment()), _told(self.address):  # before Ray is imported
+        variables = access(self.address, allow_open=allow_open)
+        with _environment({**variables, **_NO_ADDRESS}), _told(self.address):
             from ray.job_submission import JobSubmissionClient  # noqa: PLC0415
 
             for name in _CHATTY:
@@ -246,14 +252,6 @@ def _job(details: Any) -> Job:
     )
 
 
-def _client_environment() -> dict[str, str | None]:
-    """What Ray's client reads: the mode that goes with a token, and no address but the one that was given."""
-    mode = os.environ.get("RAY_AUTH_MODE")
-    if mode is None and (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
-        mode = "token"
-    return {"RAY_AUTH_MODE": mode, "RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None}
-
-
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
     """Set variables, or take them away, and put back what was there."""
@@ -306,21 +304,19 @@ def _told(address: str) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
-        raise _no_token(address) from error
+        raise _refused(address) from error
     except ClientError as error:
         if getattr(error, "status", None) in {401, 403}:
-            raise _no_token(address) from error
+            raise _refused(address) from error
         raise RunnerError(f"the Jobs API at {address} does not answer: {_short(error)}") from error
     except (RequestException, ConnectionError, RuntimeError, TimeoutError) as error:
         raise RunnerError(f"the Jobs API at {address} does not answer: {_short(error)}") from error
 
 
-def _no_token(address: str) -> UsageError:
+def _refused(address: str) -> UsageError:
     return UsageError(
-        f"the cluster at {address} wants a token, and not the one that it was given"
-        if _client_environment()["RAY_AUTH_MODE"] == "token"
-        else f"the cluster at {address} wants a token",
-        "Set RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (mode 0600), or RAY_AUTH_TOKEN to itself.",
+        f"the cluster at {address} refuses the token that it took before, or none",
+        "Set RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (mode 0600).",
     )
 
 

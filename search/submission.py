@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kdsearch.search.config import SweepFile, parse_sweep
+from kdsearch.search.masking import holds_password
 from kdsearch.search.trialdb.places import masked, parse_url, sqlite_path
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.table.known import known_table
@@ -40,9 +41,7 @@ class JobOptions:
     """How the sweep runs over there; paths are those of the cluster's nodes."""
 
     db: str | None = None  # None: as the cluster's environment says
-    options: Mapping[str, str] = field(
-        default_factory=dict
-    )  # of `kdsearch sweep`, by name, as they are given
+    options: Sequence[str] = ()  # of `kdsearch sweep`, as words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ def _checked_database(db: str | None) -> str:
     if db is None:
         return ""
     url = parse_url(db)
-    if url.password is not None or "password" in {key.lower() for key in url.query}:
+    if holds_password(db):
         raise UsageError(
             f"{masked(url)} holds a password, and all who reach the cluster's Jobs API could read it there",
             "Give the URL without it, and the password to the cluster: PGPASSFILE, or PGPASSWORD, or leave --db out "
@@ -102,11 +101,9 @@ def _checked_database(db: str | None) -> str:
 
 def _entrypoint(kind: str, path: str, name: str, job: JobOptions) -> str:
     """The shell command that a job runs: nobody who reads it learns a secret."""
-    given = {**({} if job.db is None else {"db": job.db}), **job.options}
-    options = [word for option, value in given.items() for word in (f"--{option}", value)]
-    command = shlex.join(
-        ["kdsearch", kind, path, "--name", name, "--or-resume", "--address", "auto", *options]
-    )
+    database = [] if job.db is None else ["--db", job.db]
+    words = ["kdsearch", kind, path, "--name", name, "--or-resume", "--address", "auto"]
+    command = shlex.join([*words, *database, *job.options])
     return (
         f'work="${{{WORK_VARIABLE}:-{DEFAULT_WORK}}}" && mkdir -p "$work" && cp -R {FOLDER} "$work" && '
         f'cd "$work" && exec {command}'

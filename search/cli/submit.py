@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from kdsearch.search.runner_jobs import Job, Jobs
 
 NOT_FOUND, WRONG_USE = 127, 2  # exit codes of a shell without the command, and of kdsearch
-_FORWARDED = ("data_root", "out", "max_concurrent")  # options that the job is given as they are
+_FORWARDED = (
+    "data_root",
+    "out",
+    "max_concurrent",
+    "wait_for_nodes",
+)  # options that the job is given as they are
+_OPEN = "--allow-open-cluster"
 
 
 @click.command("submit", short_help="Run a sweep on a cluster, as a job that outlives this command.")
@@ -62,6 +68,18 @@ _FORWARDED = ("data_root", "out", "max_concurrent")  # options that the job is g
 @click.option("--data-root", metavar="DIR", help="Folder of the data sets on the cluster's nodes.")
 @click.option("--out", metavar="DIR", help="Folder for the report, on the node where the job runs.")
 @click.option("--max-concurrent", type=click.IntRange(min=1), help="Packs at a time; default: what fits.")
+@click.option(
+    "--wait-for-nodes",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Let the job wait so long for nodes that a pack fits on.",
+)
+@click.option(
+    _OPEN,
+    "allow_open",
+    is_flag=True,
+    help="Submit to a cluster that asks for no token, where anyone who reaches it can run code.",
+)
 @json_option
 @debug_option
 def submit(
@@ -83,7 +101,7 @@ def submit(
     submission = _submission(context, preset_or_file, options) if follow is None else None
     if follow is not None:
         _check_alone(context, follow)
-    jobs = Jobs(address)
+    jobs = Jobs(address, allow_open=options["allow_open"])
     job = jobs.job(str(follow)) if submission is None else jobs.submit(submission)
     if submission is not None:
         _say(f"{submission.name} is job {job.id} at {jobs.address}; {_where(submission.database)}")
@@ -111,16 +129,18 @@ def _submission(context: click.Context, preset_or_file: str | None, options: dic
     return make_submission(
         sweep,
         "refine" if refines else "sweep",
-        JobOptions(
-            db=options["db"],
-            options={
-                key.replace("_", "-"): str(options[key]) for key in _FORWARDED if options[key] is not None
-            },
-        ),
+        JobOptions(db=options["db"], options=_forwarded(options)),
         user=getpass.getuser(),
         host=socket.gethostname(),
         version=version_text(),
     )
+
+
+def _forwarded(options: dict[str, Any]) -> list[str]:
+    """What the job is told as this command was."""
+    given = [(key, options[key]) for key in _FORWARDED if options[key] is not None]
+    words = [word for key, value in given for word in (f"--{key.replace('_', '-')}", str(value))]
+    return [*words, _OPEN] if options["allow_open"] else words
 
 
 def _check_alone(context: click.Context, follow: str) -> None:
@@ -128,7 +148,7 @@ def _check_alone(context: click.Context, follow: str) -> None:
     given = [
         name.replace("_", "-").replace("preset-or-file", "a sweep").replace("changes", "set")
         for name in context.params
-        if name not in {"follow", "address", "as_json"}
+        if name not in {"follow", "address", "as_json", "allow_open"}
         and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
     if given:

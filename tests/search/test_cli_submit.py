@@ -30,7 +30,7 @@ class Client:
     """Ray's client of a cluster with these jobs; a job that is submitted ends at once, as `ending` says."""
 
     def __init__(self):
-        self.jobs, self.uploads = {}, []
+        self.jobs, self.uploads, self.entrypoints = {}, [], []
         self.ending = {"status": "SUCCEEDED", "driver_exit_code": 0, "message": "done"}
         self.faster = None  # a job of somebody else that takes the id meanwhile
         self.lost, self.pieces, self.log = 0, ["first\n", "second\n"], "first\nsecond\nlast\n"
@@ -52,6 +52,7 @@ class Client:
                 f"Traceback\nValueError: Job with submission_id {submission_id} already exists."
             )
         folder = Path(runtime_env["working_dir"])
+        self.entrypoints.append(entrypoint)
         self.uploads.append({path.relative_to(folder) for path in folder.rglob("*") if path.is_file()})
         self.add(submission_id, metadata, **self.ending)
 
@@ -81,7 +82,7 @@ def client(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     client = Client()
 
-    def connect(self, address):
+    def connect(self, address, *, allow_open):
         self.address, self._client = jobs_url(address), client
 
     monkeypatch.setattr(runner_jobs.Jobs, "__init__", connect)
@@ -223,7 +224,7 @@ def test_json_stands_alone_on_standard_output(client, capsys):
         (["ktg-digits", "--set", "searcher.policy=interactive"], "a job has none"),
         (
             ["s.yaml", "--db", "postgresql://a:pa55word@db/t"],
-            "postgresql+psycopg://a:***@db/t holds a password",
+            "postgresql://a:***@db/t holds a password",
         ),
         (["s.yaml", "--follow", "x"], "--follow x is given with a sweep"),
         (["--follow", "x", "--seed", "3"], "--follow x is given with seed"),
@@ -243,6 +244,23 @@ def test_a_refinement_is_run_by_refine(client):
     assert _run(["submit", "ktg-digits", *ADDRESS]) == 0
     path = next(iter(client.uploads[0]))
     assert path.name.startswith("ktg-digits-")
+    assert f"exec kdsearch refine {path} --name ktg-digits --or-resume " in client.entrypoints[0]
+
+
+def test_what_concerns_the_job_is_handed_on(client):
+    given = [
+        "--data-root",
+        "/data",
+        "--max-concurrent",
+        "3",
+        "--wait-for-nodes",
+        "60",
+        "--allow-open-cluster",
+    ]
+    assert _run(["submit", "s.yaml", *ADDRESS, "--out", "/shared/report", *given]) == 0
+    assert client.entrypoints[0].endswith(
+        " --data-root /data --out /shared/report --max-concurrent 3 --wait-for-nodes 60.0 --allow-open-cluster"
+    )
 
 
 @pytest.mark.parametrize(

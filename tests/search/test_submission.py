@@ -127,7 +127,7 @@ def test_a_password_is_refused_and_not_repeated(url):
 
 
 def test_databases_that_the_job_reaches():
-    assert submission(db="postgresql://ann@db/trials").database == "postgresql+psycopg://ann@db/trials"
+    assert submission(db="postgresql://ann@db/trials").database == "postgresql://ann@db/trials"
     made = submission(db="sqlite:////shared/t.db")
     assert made.database == "sqlite:////shared/t.db"
     assert made.entrypoint.endswith("--db sqlite:////shared/t.db")
@@ -139,7 +139,7 @@ def test_databases_that_the_job_reaches():
 
 def test_the_job_works_in_a_folder_that_stays(monkeypatch):
     """The entry point is run by a shell in the unpacked upload, as Ray runs it; a script stands for kdsearch."""
-    made = submission(options={"max-concurrent": "2", "out": "a folder"})
+    made = submission(options=["--max-concurrent", "2", "--out", "a folder"])
     for path, content in made.files.items():
         place = Path("unpacked", path)
         place.parent.mkdir(parents=True)
@@ -173,7 +173,7 @@ def test_the_job_works_in_a_folder_that_stays(monkeypatch):
 
 
 def test_what_a_user_wrote_is_no_shell():
-    made = submission(options={"out": "$(touch broken); x"})
+    made = submission(options=["--out", "$(touch broken); x"])
     assert shlex.split(made.entrypoint)[-1] == "$(touch broken); x"
     assert "'$(touch broken); x'" in made.entrypoint
 
