@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
@@ -276,7 +277,7 @@ def _check_installed() -> None:
     if find_spec("aiohttp") is None or find_spec("requests") is None:
         raise UsageError(
             "kdsearch submit needs Ray's Jobs API, which is not installed",
-            'Install it with: pip install -c constraints.txt "kdsearch[cluster]"',
+            f'Install it with: pip install "ray[default]=={version("ray")}"',
         )
 
 
