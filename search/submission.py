@@ -20,6 +20,7 @@ import yaml
 
 from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.masking import holds_password
+from kdsearch.search.masking import masked as masked_text
 from kdsearch.search.trialdb.places import masked, parse_url, sqlite_path
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.table.known import known_table
@@ -65,6 +66,12 @@ def make_submission(
 
     """
     database = _checked_database(job.db)
+    for word in job.options:
+        if holds_password(word):
+            raise UsageError(
+                f"{masked_text(word)} holds a password, and all who reach the cluster's Jobs API could read it there",
+                "Leave it out, and give it to the cluster's nodes: cloud storage has credentials of its own.",
+            )
     sent, files = _with_files(sweep)
     text = yaml.safe_dump(sent.resolved(), sort_keys=False, allow_unicode=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -35,12 +35,7 @@ if TYPE_CHECKING:
     from kdsearch.search.runner_jobs import Job, Jobs
 
 NOT_FOUND, WRONG_USE = 127, 2  # exit codes of a shell without the command, and of kdsearch
-_FORWARDED = (
-    "data_root",
-    "out",
-    "max_concurrent",
-    "wait_for_nodes",
-)  # options that the job is given as they are
+_FORWARDED = ("data_root", "storage", "out", "max_concurrent", "wait_for_nodes")  # as they are, to the job
 _OPEN = "--allow-open-cluster"
 
 
@@ -66,6 +61,11 @@ _OPEN = "--allow-open-cluster"
 @set_option
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), help="Seed of the sweep.")
 @click.option("--data-root", metavar="DIR", help="Folder of the data sets on the cluster's nodes.")
+@click.option(
+    "--storage",
+    metavar="FOLDER|URL",
+    help="Where checkpoints and weights lie: a folder that all nodes share, or s3://, gs://, hdfs://, ...",
+)
 @click.option("--out", metavar="DIR", help="Folder for the report, on the node where the job runs.")
 @click.option("--max-concurrent", type=click.IntRange(min=1), help="Packs at a time; default: what fits.")
 @click.option(

@@ -227,6 +227,7 @@ def test_json_stands_alone_on_standard_output(client, capsys):
             ["s.yaml", "--db", "postgresql://a:pa55word@db/t"],
             "postgresql://a:***@db/t holds a password",
         ),
+        (["s.yaml", "--storage", "s3://key:pa55word@bucket"], "s3://key:***@bucket holds a password"),
         (["s.yaml", "--follow", "x"], "--follow x is given with a sweep"),
         (["--follow", "x", "--seed", "3"], "--follow x is given with seed"),
         (["--follow", "x"], "knows no job 'x' Jobs of kdsearch there: none."),
@@ -252,6 +253,8 @@ def test_what_concerns_the_job_is_handed_on(client):
     given = [
         "--data-root",
         "/data",
+        "--storage",
+        "s3://bucket/kd",
         "--max-concurrent",
         "3",
         "--wait-for-nodes",
@@ -260,7 +263,8 @@ def test_what_concerns_the_job_is_handed_on(client):
     ]
     assert _run(["submit", "s.yaml", *ADDRESS, "--out", "/shared/report", *given]) == 0
     assert client.entrypoints[0].endswith(
-        " --data-root /data --out /shared/report --max-concurrent 3 --wait-for-nodes 60.0 --allow-open-cluster"
+        " --data-root /data --storage s3://bucket/kd --out /shared/report --max-concurrent 3 --wait-for-nodes 60.0"
+        " --allow-open-cluster"
     )
 
 
