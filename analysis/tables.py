@@ -24,6 +24,7 @@ from kdsearch.analysis import tables_retrained as retrained
 from kdsearch.analysis.frames import DRAW_COLUMNS, TRIAL_COLUMNS
 from kdsearch.analysis.record import DecisionRecord
 from kdsearch.analysis.results import SpaceResult, SweepResult, shown_trials
+from kdsearch.spaces.cells import guarded
 
 ALL = "all"  # group and value of the row for a whole space
 SWEEP = "sweep"
@@ -52,7 +53,7 @@ class Table:
         """The file's text; lines end with a line feed."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
+        writer.writerow([guarded(name) for name in self.columns])
         writer.writerows([_cell(value) for value in row] for row in self.rows)
         return text.getvalue()
 
@@ -277,7 +278,7 @@ def _cell(value: object) -> str:
         return repr(value) if np.isfinite(value) else ""
     if isinstance(value, datetime):
         return value.isoformat()
-    return str(value)
+    return guarded(str(value)) if isinstance(value, str) else str(value)
 
 
 def _plain(value: object) -> object:

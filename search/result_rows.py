@@ -10,6 +10,7 @@ from kdsearch.search.trial_states import LiveTrial
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.states import Role, TrialState
 from kdsearch.spaces import configuration_key
+from kdsearch.spaces.printable import printable
 from kdsearch.trainables.protocol import EpochReport
 
 
@@ -77,5 +78,5 @@ def result_row(trial: LiveTrial, state: str, message: str, *, at: datetime, on_d
         last_epoch=trial.last_epoch,
         seconds=trial.seconds,
         device_seconds=trial.seconds if on_device else None,
-        message=message,
+        message=printable(message),
     )

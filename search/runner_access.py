@@ -19,6 +19,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ _DISABLED, _WITH_TOKEN = "disabled", "token"
 _JOBS, _CLIENT = ("http", "https"), "ray"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _CONNECT_S, _KNOCK_S = 5.0, 60.0
+_ANSWER_BYTES = 1 << 16
 _REFUSED, _SILENT = 10, 11  # exit codes of the knocking processes
 
 _GCS = f"""
@@ -284,11 +286,11 @@ def _knock_at_jobs(address: str, token: Token | None) -> Door:
     headers = {"Authorization": f"Bearer {token.text}"} if token else {}
     request = Request(f"{address.rstrip('/')}/api/version", headers=headers)  # noqa: S310 http or https, as checked
     try:
-        with build_opener(ProxyHandler({}), _NoRedirects()).open(request, timeout=_CONNECT_S):
-            return Door.OPEN
+        with build_opener(ProxyHandler({}), _NoRedirects()).open(request, timeout=_CONNECT_S) as answer:
+            return Door.OPEN if b"ray_version" in answer.read(_ANSWER_BYTES) else Door.SILENT
     except HTTPError as error:
         return Door.CLOSED if error.code in {301, 302, 303, 307, 308, 401, 403} else Door.SILENT
-    except (URLError, OSError, ValueError):
+    except (URLError, HTTPException, OSError, ValueError):  # nobody is there, or one who speaks no HTTP
         return Door.SILENT
 
 

@@ -25,6 +25,7 @@ from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb.places import parse_url, sqlite_path
 from kdsearch.search.trialdb.states import Role, SweepState
 from kdsearch.spaces import label_of, space_from_spec
+from kdsearch.spaces.cells import guarded_frame
 from kdsearch.spaces.errors import UsageError
 from kdsearch.trainables.table.checks import REPEATS
 
@@ -142,9 +143,11 @@ def write_table(table: SweepTable, path: Path) -> None:
     if name.endswith(".parquet"):
         table.frame.to_parquet(temporary, index=False)
     elif name.endswith((".csv", ".csv.gz")):
-        text = table.frame.to_csv(
-            index=False, na_rep="nan", float_format="%.10g", lineterminator="\n"
-        ).encode()
+        text = (
+            guarded_frame(table.frame)
+            .to_csv(index=False, na_rep="nan", float_format="%.10g", lineterminator="\n")
+            .encode()
+        )
         temporary.write_bytes(gzip.compress(text, 9, mtime=0) if name.endswith(".gz") else text)
     else:
         raise UsageError(f"{path.name} is no table's name", "It ends in .csv, .csv.gz or .parquet.")

@@ -11,6 +11,7 @@ import yaml
 
 from kdsearch.spaces import ktg, reading, space
 from kdsearch.spaces.errors import SpaceError, UnknownNameError
+from kdsearch.spaces.printable import holds_control, printable
 from kdsearch.spaces.protocol import DesignSpace
 
 MAX_BYTES = 4 << 20
@@ -99,7 +100,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """Return the data of a YAML text, read as YAML 1.2: 1e-4 is a number, on and off are text, no key twice.
 
     Plain data alone: a tag that would make anything else is refused, and so are aliases that multiply a few lines into
-    millions of values, or that hold themselves.
+    millions of values, or that hold themselves, and control characters, which a terminal would obey.
 
     Raises:
         SpaceError: if it is not YAML; the message names the place.
@@ -138,7 +139,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Measure:
-    """Counts the values that a node stands for, where each alias counts as often as it is used."""
+    """Counts the values that a node stands for, where each alias counts as often as it is used; looks at the texts."""
 
     def __init__(self) -> None:
         self._known: dict[int, int | None] = {}  # None: being counted
@@ -151,6 +152,9 @@ class _Measure:
                 raise yaml.constructor.ConstructorError(None, None, "a value holds itself", node.start_mark)
             return known
         self._known[id(node)] = None
+        if isinstance(node, yaml.ScalarNode) and holds_control(node.value):
+            told = f"a control character, in {printable(node.value)[:60]!r}"
+            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark)
         children: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
             children = [each for pair in node.value for each in pair]

@@ -19,6 +19,7 @@ import click
 from kdsearch.search.cli.common import version_text
 from kdsearch.search.masking import masked
 from kdsearch.spaces.errors import KdsearchError
+from kdsearch.spaces.printable import printable
 
 INTERRUPTED = 130
 
@@ -90,7 +91,7 @@ class _Remarks(logging.Handler):
     """Warnings of the rooms, as a line on standard error; whatever display is on moves out of the way."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"kdsearch: {masked(record.getMessage())}", file=sys.stderr)  # noqa: T201 rich redirects the stream, not click
+        print(f"kdsearch: {printable(masked(record.getMessage()))}", file=sys.stderr)  # noqa: T201 rich redirects the stream, not click
 
 
 def _run(arguments: list[str]) -> int:
@@ -112,7 +113,7 @@ def _run(arguments: list[str]) -> int:
         return 1
     except Exception as error:  # noqa: BLE001 the last place where an error can be turned into a message
         if debug:
-            click.echo(masked(traceback.format_exc()), err=True, nl=False)
+            click.echo(printable(masked(traceback.format_exc())), err=True, nl=False)
         return _told(error)
     return code if isinstance(code, int) else 0
 
@@ -132,6 +133,6 @@ def _told(error: Exception) -> int:
 
 
 def _say(message: str, hint: str | None = None) -> None:
-    click.echo(click.style("kdsearch: ", bold=True, fg="red") + masked(message), err=True)
+    click.echo(click.style("kdsearch: ", bold=True, fg="red") + printable(masked(message)), err=True)
     if hint:
-        click.echo(masked(hint), err=True)
+        click.echo(printable(masked(hint)), err=True)

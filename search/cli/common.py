@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 from rich.console import Console
+from rich.text import Text
 
 from kdsearch.search.masking import holds_password, masked
 from kdsearch.spaces.errors import UsageError
+from kdsearch.spaces.printable import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -132,14 +134,25 @@ def set_option(function: F) -> F:
     )(function)
 
 
+class PlainConsole(Console):
+    """A console that takes no text for markup and obeys no escape sequence in one: texts come from trials and files."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a text of a string, control characters told by their code."""
+        return super().render_str(printable(text), **options)
+
+
 def messages() -> Console:
     """For progress and remarks: standard error."""
-    return Console(stderr=True, highlight=False)
+    return PlainConsole(stderr=True, highlight=False)
 
 
 def results() -> Console:
     """For results: standard output."""
-    return Console(highlight=False)
+    return PlainConsole(highlight=False)
 
 
 def print_json(data: Mapping[str, Any] | list[Any]) -> None:

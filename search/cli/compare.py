@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from kdsearch.analysis.anytime import Comparison, EntryResult
 from kdsearch.analysis.plots_anytime import drawings
@@ -33,6 +34,7 @@ from kdsearch.search.compare.settings import load_comparison
 from kdsearch.search.compare.study import Study, prepare, run_study
 from kdsearch.search.launch import environment, files_folder, holds
 from kdsearch.search.masking import masked
+from kdsearch.spaces.cells import guarded_frame
 from kdsearch.spaces.errors import UsageError
 
 _OWN = "comparison.json"  # by which a folder is known to hold a comparison
@@ -177,7 +179,7 @@ def _write(
         "runs.csv": runs_frame(comparison, traces),
     }
     for name, frame in frames.items():
-        frame.to_csv(out / name, index=False)
+        guarded_frame(frame).to_csv(out / name, index=False)
         written.append(out / name)
     for drawing in drawings(comparison, traces):
         (out / f"{drawing.stem}.svg").write_text(drawing.svg, encoding="utf-8")
@@ -198,7 +200,7 @@ def _finite(data: Any) -> Any:
 def _print(console: Console, study: Study, comparison: Comparison, data: Mapping[str, Any]) -> None:
     limit = f"{comparison.budget:g} {comparison.axis}"
     level = f"{100 * (1 - comparison.alpha):g} %"
-    console.print(f"[bold]{study.file.name}[/bold]: {study.truth.table.described()}", highlight=False)
+    console.print(Text.assemble((study.file.name, "bold"), f": {study.truth.table.described()}"))
     console.print(
         f"{plural(comparison.runs, 'run')} of each searcher, {plural(study.file.workers, 'virtual worker')}, {limit} a "
         f"run: {data['simulated']['trials']:,} trials in {data['simulated']['seconds']:.1f} s",

@@ -78,7 +78,7 @@ def _print(sweep: SweepFile, ran: DryRun) -> None:
 
 
 def _section(console: Console, title: str) -> None:
-    console.print(f"\n[dim]{title}[/dim]")
+    console.print(f"\n{title}", style="dim")
 
 
 def _line(console: Console, text: str) -> None:

@@ -66,7 +66,7 @@ def _describe(name: str, found: DesignSpace, *, as_json: bool) -> None:
 def print_space(name: str, found: DesignSpace) -> None:
     """Print a space's sizes, restriction by restriction, and its parameters."""
     described, console = describe(found), results()
-    console.print(f"[bold]{name}[/bold]")
+    console.print(name, style="bold")
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("space")
     for column in ("encodings", "classes", "valid encodings", "valid classes"):

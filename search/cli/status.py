@@ -57,13 +57,13 @@ def _print_tables(console: Console, rows: list[dict[str, Any]], *, brief: bool) 
     """The tables of comparisons, retrainings and studies; brief: tables alone, without what they mean."""
     for row in rows:
         if row["comparison"] is not None:
-            console.print(f"\n[bold]{row['name']}[/bold]")
+            console.print(f"\n{row['name']}", style="bold")
             print_methods(console, {**row["comparison"], "notes": []} if brief else row["comparison"])
         if row["retrained"] is not None:
-            console.print(f"\n[bold]{row['name']}[/bold]")
+            console.print(f"\n{row['name']}", style="bold")
             print_retrained(console, row["retrained"], brief=brief)
         if row["study"] is not None:
-            console.print(f"\n[bold]{row['name']}[/bold]")
+            console.print(f"\n{row['name']}", style="bold")
             print_study(console, {**row["study"], "words": []} if brief else row["study"])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.results import SweepResult, analyse
@@ -22,6 +23,7 @@ from kdsearch.search.cli.retrained import print_retrained, retrained_of
 from kdsearch.search.cli.studies import print_study, study_of
 from kdsearch.search.masking import masked
 from kdsearch.search.trialdb import read_record
+from kdsearch.spaces.printable import printable
 
 _WEIGHT = "weight."  # in the names of learned gates' metaparameters
 
@@ -156,9 +158,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     draws = f" for {summary['draws']} draws" if summary["draws"] else ""
     took = f" in {summary['seconds']:.0f} s" if summary["seconds"] >= 1 else ""
     states = ", ".join(f"{n} {state}" for state, n in summary["trials"].items())
-    console.print(
-        f"\n[bold]{summary['name']}[/bold]: {total} trial{'s' * (total != 1)} ({states}){draws}{took}\n"
-    )
+    told = f": {total} trial{'s' * (total != 1)} ({states}){draws}{took}\n"
+    console.print(Text.assemble("\n", (str(summary["name"]), "bold"), told))
     if summary["stopped"]:
         console.print(_stops(summary["stopped"], summary["lineage"]), soft_wrap=True)
         console.print()
@@ -177,7 +178,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             console.print()
         _print_best(console, summary)
     for note in summary["notes"]:
-        console.print(f"[yellow]{note}[/yellow]")
+        console.print(note, style="yellow")
     console.print(f"\nTrial database  {summary['database']}", soft_wrap=True)
     console.print(f"Report          {summary['report']}", soft_wrap=True)
 
@@ -216,11 +217,11 @@ def _lineage_table(lineage: Sequence[Mapping[str, Any]]) -> Table:
         auc = "" if space["auc"] is None else f"{space['auc']:.2f}"
         if space["auc_interval"] is not None:
             auc += " [{:.2f}, {:.2f}]".format(*space["auc_interval"])
-        told = "the whole space"
+        told = Text("the whole space")
         if space["restriction"]:
-            told = f"{space['parent'] or 'the whole space'} with {space['restriction']}"
+            told = Text(printable(f"{space['parent'] or 'the whole space'} with {space['restriction']}"))
         if space["reason"]:
-            told += f"\n[dim]{space['reason']}[/dim]"
+            told.append(printable(f"\n{space['reason']}"), style="dim")
         table.add_row(space["space"], classes, *([auc] if estimated else []), told)
     return table
 
@@ -230,11 +231,10 @@ def _print_best(console: Console, summary: Mapping[str, Any]) -> None:
     if best is not None:
         home = "" if best["space"] is None else f" of space {best['space']}"
         spread = "" if best["spread"] is None else f" ± {best['spread']:.2f}"
-        console.print(
-            f"Best{home}: validation error [bold]{best['error']:.2f} %[/bold]{spread}"
-            f" (mean{' ± standard deviation' * (best['trainings'] > 1)} of {best['trainings']}"
-            f" training{'s' * (best['trainings'] != 1)})"
-        )
+        of = f"mean{' ± standard deviation' * (best['trainings'] > 1)} of {best['trainings']}"
+        trained = f"{spread} ({of} training{'s' * (best['trainings'] != 1)})"
+        error = (f"{best['error']:.2f} %", "bold")
+        console.print(Text.assemble(f"Best{home}: validation error ", error, trained))
         console.print(f"  {best['text']}", markup=False, soft_wrap=True)
         weights = _weights(best)
         if weights:

@@ -7,7 +7,9 @@ nothing is lost by it.
 from __future__ import annotations
 
 import json
+import lzma
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +23,9 @@ from pyarrow import parquet
 from kdsearch.search.exchange.incoming import number_of
 from kdsearch.search.exchange.table_files import METADATA
 from kdsearch.spaces import label_of
+from kdsearch.spaces.cells import unguarded
 from kdsearch.spaces.errors import UsageError
+from kdsearch.trainables.data.inside import unpacked
 
 _PARQUET_MAGIC: Final = b"PAR1"
 _INDEX: Final = ("", "Unnamed: 0", "__index_level_0__")
@@ -139,14 +143,21 @@ def read_text_table(path: Path) -> TextTable:
 
 def _csv(path: Path) -> TextTable:
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, header=None, skipinitialspace=True)
-    except (ValueError, OSError, EOFError) as error:  # pandas' own errors are ValueErrors
+        with unpacked(path) as file:
+            frame = pd.read_csv(file, dtype=str, keep_default_na=False, header=None, skipinitialspace=True)
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        lzma.LZMAError,
+        zlib.error,
+    ) as error:  # pandas' own are ValueErrors
         said = " ".join(str(error).split())[:200]
         raise UsageError(
             f"{path} is no CSV file: {said}", "Known: CSV, Parquet, and SQLite databases of Optuna."
         ) from None
-    names = [str(name).strip() for name in frame.iloc[0]]
-    columns = [frame[column].iloc[1:].tolist() for column in frame.columns]
+    names = [unguarded(str(name).strip()) for name in frame.iloc[0]]
+    columns = [[unguarded(cell) for cell in frame[column].iloc[1:]] for column in frame.columns]
     return _checked(path, "csv", names, columns, {})
 
 

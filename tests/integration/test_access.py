@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kdsearch.search import cli
 from kdsearch.search.runner_access import LOOPBACK, Door, Token, access, knock
 from kdsearch.spaces.errors import UsageError
 
@@ -148,7 +149,7 @@ def stored(postgresql, url: str) -> str:
     return json.dumps(rows)
 
 
-def test_a_stranger_gets_nowhere_and_a_password_is_nowhere(run: Run, postgresql):
+def test_a_stranger_gets_nowhere_and_a_password_is_nowhere(run: Run, postgresql, monkeypatch, capfd):
     password = postgresql.password
     run.write("long.yaml", epochs=1_000_000, epoch_s=0.05)
     driver = run.start("sweep", "long.yaml", "--db", run.url)
@@ -170,7 +171,10 @@ def test_a_stranger_gets_nowhere_and_a_password_is_nowhere(run: Run, postgresql)
         }
         assert not open_to_others
         # no dashboard, no client port, no Jobs API
-        assert not any(text in command for command in commands.values() for text in _NOT_STARTED)
+        ports = {port for each in processes for _, port in found[each]}
+        assert not ports & _STANDARD_PORTS
+        web = {port for each in processes for _, port in found[each] if "dashboard" in commands[each].lower()}
+        assert {knock(f"http://127.0.0.1:{port}")[0] for port in web} <= {Door.CLOSED, Door.SILENT}
         # who is let in: one with the session's token, which the children's environment holds and nothing else does
         doors = {port for _, port in found[servers[0]]}
         token = _variable(servers[0], "RAY_AUTH_TOKEN")
@@ -193,7 +197,7 @@ def test_a_stranger_gets_nowhere_and_a_password_is_nowhere(run: Run, postgresql)
     assert f"kdsearch resume planted --db '{run.url.replace(password, '***')}'" in run.log()
 
     run.write("short.yaml")
-    _use_it(run)
+    assert "short" in _use_it(run, monkeypatch, capfd)
     secrets = [password.encode(), token.encode()]
     logs = [path for path, _ in written(run.temporary)]
     assert any(path.name.startswith("gcs_server") for path in logs)
@@ -209,7 +213,7 @@ def test_a_stranger_gets_nowhere_and_a_password_is_nowhere(run: Run, postgresql)
     assert not (run.folder / "home" / ".ray").exists()  # Ray was given a token, and wrote none
 
 
-_NOT_STARTED = ("dashboard.py", "ray.util.client.server", "--ray-client-server-port")
+_STANDARD_PORTS = {8265, 10001}  # of the dashboard with the Jobs API, and of Ray's client
 
 
 def _epochs(postgresql, url: str) -> int:
@@ -224,25 +228,34 @@ def _variable(process: int, name: str) -> str:
     return next(e.decode().partition("=")[2] for e in entries if e.startswith(f"{name}=".encode()))
 
 
-def _use_it(run: Run) -> None:
-    """A whole sweep, and every command that says or writes something of it."""
+def _use_it(run: Run, monkeypatch, capfd) -> str:
+    """A whole sweep in a process of its own, then every command that says or writes something of it; what they say."""
     run.run("sweep", "short.yaml", "--name", "short", "--out", "report", "--json")
-    run.run("sweep", "short.yaml", "--name", "dry", "--dry-run", "--json")
-    run.run("sweep", "short.yaml", "--name", "short", "--dry-run", "--debug", code=2)
-    run.run("resume", "short", "--set", "run.pack=2", "--accept-changes", "--out", "report")
-    run.run("status")
-    run.run("status", "--json")
-    run.run("report", "short", "--out", "second")
+    monkeypatch.chdir(run.folder)
+
+    def say(*arguments: str, db: str | None = None, code: int = 0) -> str:
+        monkeypatch.setenv("KDSEARCH_DB", run.url if db is None else db)
+        monkeypatch.setattr(sys, "argv", ["kdsearch", *arguments])
+        assert cli._run(list(arguments)) == code, arguments
+        told = "".join(capfd.readouterr())
+        (run.folder / "said").open("a").write(told)
+        return told
+
+    say("sweep", "short.yaml", "--name", "dry", "--dry-run", "--json")
+    say("sweep", "short.yaml", "--name", "short", "--dry-run", "--debug", code=2)
+    say("resume", "short", "--set", "run.pack=2", "--accept-changes", "--out", "report")
+    say("status")
+    say("status", "--json")
+    say("report", "short", "--out", "second")
     for form, name in (("csv", "t.csv"), ("parquet", "t.parquet"), ("optuna", "t.optuna.db")):
-        run.run("export", "short", "--format", form, "--out", name)
-    run.run("table", "short", "--out", "table.csv")
-    run.run("import", "t.csv", "--name", "again", "--db", run.url, db="")
+        say("export", "short", "--format", form, "--out", name)
+    say("table", "short", "--out", "table.csv")
+    say("import", "t.csv", "--name", "again", "--db", run.url, "--json")
     away = run.url.replace(f":{_port(run.url)}/", ":1/")
     for command in (["status"], ["resume", "short", "--debug"], ["sweep", "short.yaml", "--debug"]):
-        told = run.run(*command, db=away, code=1)
-        assert "does not answer" in told
-    wrong = run.url.replace("@", "-and-more@")
-    assert run.run("status", "--debug", db=wrong, code=1)
+        assert "does not answer" in say(*command, db=away, code=1)
+    say("status", "--debug", db=run.url.replace("@", "-and-more@"), code=1)
+    return (run.folder / "said").read_text()
 
 
 def _port(url: str) -> str:

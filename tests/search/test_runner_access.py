@@ -220,6 +220,7 @@ class _Jobs(http.server.BaseHTTPRequestHandler):
     """A Jobs API: `code` for strangers, 200 for those with the token `right`."""
 
     code = 401
+    speaks_ray = True
 
     def do_GET(self):
         known = self.headers.get("Authorization") == "Bearer right"
@@ -227,6 +228,7 @@ class _Jobs(http.server.BaseHTTPRequestHandler):
         if self.code == 302:
             self.send_header("Location", "/login")
         self.end_headers()
+        self.wfile.write(b'{"version": "4", "ray_version": "2.60.0"}' if self.speaks_ray else b"# metrics")
 
     def log_message(self, *arguments):
         pass
@@ -237,15 +239,24 @@ class _Jobs(http.server.BaseHTTPRequestHandler):
     [(200, Door.OPEN), (401, Door.CLOSED), (403, Door.CLOSED), (302, Door.CLOSED), (500, Door.SILENT)],
 )
 def test_a_jobs_api_is_asked_without_a_token(code, stranger):
-    handler = type("Jobs", (_Jobs,), {"code": code})
+    with serving(type("Jobs", (_Jobs,), {"code": code})) as address:
+        assert knock(address) == (stranger, address)
+        assert knock(address, Token(text="right", source="here")) == (Door.OPEN, address)
+    assert knock(address) == (Door.SILENT, address)
+
+
+def test_a_server_of_something_else_is_no_jobs_api():
+    with serving(type("Metrics", (_Jobs,), {"code": 200, "speaks_ray": False})) as address:
+        assert knock(address) == (Door.SILENT, address)
+
+
+@contextlib.contextmanager
+def serving(handler):
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            address = f"http://127.0.0.1:{server.server_port}"
-            assert knock(address) == (stranger, address)
-            assert knock(address, Token(text="right", source="here")) == (Door.OPEN, address)
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
-    assert knock(address) == (Door.SILENT, address)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from kdsearch.spaces.errors import UsageError
+from kdsearch.trainables.data.inside import Inside, UnsafeFileError
 
 SHOWN_PROBLEMS = 10
+MAX_FILE_BYTES = 1 << 30  # five times the largest official file
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Findings:
     collect_all: bool = False
     problems: list[Problem] = field(default_factory=list)
     files: int = 0  # files looked at
+    inside: Inside | None = None  # where files may lie; None: of a file that is opened, its own folder
 
     def add(self, path: Path | str, expected: str, found: str) -> None:
         """Note a problem with the file or folder `path`."""
@@ -79,10 +83,19 @@ class Findings:
         """Return the bytes of the file, or note why they cannot be had and return None."""
         self.files += 1
         try:
-            return path.read_bytes()
+            with self.open(path) as file:
+                content = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             self.add(path, expected, reason(error))
             return None
+        if len(content) > MAX_FILE_BYTES:
+            self.add(path, expected, f"more than {MAX_FILE_BYTES >> 20} MiB")
+            return None
+        return content
+
+    def open(self, path: Path) -> BinaryIO:
+        """Open a file of the data set; an OSError where it cannot be, or lies outside the data set."""
+        return (self.inside or Inside(path.parent)).open(path)
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,8 @@ class Place:
 
 def reason(error: OSError) -> str:
     """Return in words why a file could not be read."""
+    if isinstance(error, UnsafeFileError):
+        return str(error.strerror)
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, PermissionError):

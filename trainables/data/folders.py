@@ -87,7 +87,7 @@ def _open(folder: Path, findings: Findings) -> Iterator[Tree | None]:
     """Yield the folder itself where it has a `train` folder, else the one zip in it, else None."""
     zips = sorted(folder.glob("*.zip"))
     if (folder / "train").is_dir() or not zips:
-        yield FolderTree(folder)
+        yield FolderTree(folder, findings.inside)
         return
     if len(zips) > 1:
         findings.add(folder, "one zip, or the folders train and test", f"{len(zips)} zips")
@@ -96,7 +96,7 @@ def _open(folder: Path, findings: Findings) -> Iterator[Tree | None]:
         return
     findings.files += 1
     try:
-        tree = ZipTree(zips[0])
+        tree = ZipTree(zips[0], findings.inside)
     except ImageReadError as error:
         findings.add(zips[0], "a zip with the folders train and test", str(error))
         findings.settle()
@@ -154,7 +154,7 @@ def _first_shape(tree: Tree, paths: list[str], findings: Findings) -> tuple[int,
 
 def read_tiny_imagenet(place: Place, findings: Findings) -> ImageData | None:
     """Return Tiny-ImageNet: `train/<wnid>/images/`, and the annotated `val/images/` as the test part."""
-    tree = FolderTree(place.folder)
+    tree = FolderTree(place.folder, findings.inside)
     wnids = tuple(tree.folders("train"))
     if len(wnids) != TINY_CLASSES:
         findings.add(tree.where("train"), f"{TINY_CLASSES} folders, one a class", f"{len(wnids)}")

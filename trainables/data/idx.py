@@ -80,7 +80,7 @@ def _read_idx(stem: Path, shape: tuple[int, ...], findings: Findings) -> Images 
     )
     findings.files += 1
     try:
-        content = _unpacked(path, size + 1)
+        content = _unpacked(path, size + 1, findings)
         _check_idx(content, header, size)
     except _WrongIdxError as error:
         findings.add(path, expected, str(error))
@@ -88,11 +88,14 @@ def _read_idx(stem: Path, shape: tuple[int, ...], findings: Findings) -> Images 
     return np.frombuffer(content, dtype=np.uint8, offset=len(header)).reshape(shape)
 
 
-def _unpacked(path: Path, limit: int) -> bytes:
+def _unpacked(path: Path, limit: int, findings: Findings) -> bytes:
     """Return at most `limit` bytes of the unpacked file."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return file.read(limit)
+        with findings.open(path) as packed:
+            if path.suffix != ".gz":
+                return packed.read(limit)
+            with gzip.open(packed) as file:
+                return file.read(limit)
     except EOFError:
         raise _WrongIdxError("a gzip file that ends too early (truncated)") from None
     except (gzip.BadGzipFile, zlib.error) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdsearch.trainables.data.findings import SHOWN_PROBLEMS, DataError, Findings, Place, Problem, reason
 from kdsearch.trainables.data.images import ImageData
+from kdsearch.trainables.data.inside import Inside
 from kdsearch.trainables.data.marker import read_marker
 from kdsearch.trainables.data.registry import DataSet, Layout, data_set
 from kdsearch.trainables.data.roots import HOW_TO_SET, resolve_data_root
@@ -157,6 +158,7 @@ def _read(known: DataSet, root: Path | None, findings: Findings) -> tuple[Place 
     if found is None:
         return None, None
     layout, folder = found
+    findings.inside = Inside(folder, root)
     marker = read_marker(folder, known.name, layout.counts, findings)
     findings.settle()
     counts = layout.counts if marker is None else {**layout.counts, **marker.counts}

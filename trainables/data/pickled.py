@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_BYTES = 1 << 30  # five times the largest official file
+MAX_VALUES = 10_000_000  # the official files have one for each image
 
 Plain: TypeAlias = "str | bytes | int | float | list[Plain] | dict[Plain, Plain] | NDArray[Any]"
 
@@ -111,7 +112,7 @@ def load_plain(content: bytes) -> Plain:
     if len(content) > MAX_BYTES:
         raise RefusedPickleError(f"{len(content):,} bytes")
     try:
-        return _plain(_Unpickler(io.BytesIO(content), encoding="bytes").load())
+        return _Plainly().plain(_Unpickler(io.BytesIO(content), encoding="bytes").load())
     except RefusedPickleError:
         raise
     except RecursionError:
@@ -120,17 +121,26 @@ def load_plain(content: bytes) -> Plain:
         raise RefusedPickleError(f"a damaged pickle ({type(error).__name__}: {error})") from error
 
 
-def _plain(value: object) -> Plain:
-    """Return the value with arrays made real, or refuse it."""
-    if isinstance(value, _Array):
-        return value.numpy()
-    if type(value) is list:
-        return [_plain(item) for item in value]
-    if type(value) is dict:
-        return {_key(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (str, bytes, int, float)):
-        return value
-    raise RefusedPickleError(f"a value of type {type(value).__name__}")
+class _Plainly:
+    """Makes arrays real and refuses all else; counts, as a few lists that hold each other are billions of values."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def plain(self, value: object) -> Plain:
+        """Return the value, or refuse it."""
+        self._left -= 1
+        if self._left < 0:
+            raise RefusedPickleError(f"more than {MAX_VALUES:,} values")
+        if isinstance(value, _Array):
+            return value.numpy()
+        if type(value) is list:
+            return [self.plain(item) for item in value]
+        if type(value) is dict:
+            return {_key(key): self.plain(item) for key, item in value.items()}
+        if isinstance(value, (str, bytes, int, float)):
+            return value
+        raise RefusedPickleError(f"a value of type {type(value).__name__}")
 
 
 def _key(key: object) -> str | bytes | int | float:

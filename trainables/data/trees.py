@@ -21,10 +21,12 @@ from PIL import Image
 
 from kdsearch.trainables.data.findings import Findings, reason
 from kdsearch.trainables.data.images import Images
+from kdsearch.trainables.data.inside import Inside
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 FORMATS = ("PNG", "JPEG")
 MAX_FILE_BYTES = 64 << 20
+MAX_SIDE = 4096  # pixels of an image of one's own: more is no image to train on, and unpacks to gigabytes
 NOT_AN_IMAGE = (
     OSError,
     ValueError,
@@ -60,8 +62,8 @@ class Tree(Protocol):
 class FolderTree:
     """Folders on disk."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, inside: Inside | None = None) -> None:
+        self._root, self._inside = root, inside or Inside(root)
 
     def where(self, name: str = "") -> str:
         """Return the path on disk."""
@@ -79,7 +81,7 @@ class FolderTree:
         """Return a file's bytes."""
         path = self._root / name
         try:
-            with path.open("rb") as file:
+            with self._inside.open(path) as file:
                 content = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise ImageReadError(reason(error)) from error
@@ -100,9 +102,10 @@ class FolderTree:
 class ZipTree:
     """Folders in a zip; `ImageReadError` where it is none or holds names that reach outside it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, inside: Inside | None = None) -> None:
         self._path = path
         try:
+            (inside or Inside(path.parent)).open(path).close()
             self._zip = zipfile.ZipFile(path)
         except OSError as error:
             raise ImageReadError(reason(error)) from error
@@ -218,6 +221,10 @@ def image_shape(content: bytes) -> tuple[int, int, int]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             channels = 1 if image.mode in ("1", "L", "I;16") else 3
+            if max(image.size) > MAX_SIDE:
+                raise ImageReadError(
+                    f"an image of {image.size[1]}x{image.size[0]} (at most {MAX_SIDE} a side)"
+                )
             return channels, image.size[1], image.size[0]
     except NOT_AN_IMAGE as error:
         raise ImageReadError(f"a file that is no PNG or JPEG, or damaged ({error})") from error

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdsearch.trainables.data.findings import reason
+from kdsearch.trainables.data.inside import unpacked
 from kdsearch.trainables.records.eicu_hours import Rows
 from kdsearch.trainables.records.eicu_tables import (
     LIMITS,
@@ -113,9 +114,10 @@ def header(path: Path) -> list[str]:
     import pandas as pd  # noqa: PLC0415 half a second of import
 
     try:
-        first = pd.read_csv(
-            path, header=None, nrows=1, dtype=str, keep_default_na=False, encoding_errors="replace"
-        )
+        with unpacked(path) as file:
+            first = pd.read_csv(
+                file, header=None, nrows=1, dtype=str, keep_default_na=False, encoding_errors="replace"
+            )
     except (*_DAMAGES, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise _unreadable(error) from error
     names = [_plain(str(name)) for name in first.iloc[0]]
@@ -140,19 +142,18 @@ def chunks(
 
     try:
         names = [name or f"column {at}" for at, name in enumerate(header(path))]
-        pieces = pd.read_csv(
-            path,
-            header=0,
-            names=names,
-            usecols=list(columns),
-            index_col=False,  # nor is the first column an index where the first rows are longer
-            dtype=dict.fromkeys(categories, "category"),
-            chunksize=rows,
-            encoding_errors="replace",
-            low_memory=False,
-        )
-        with pieces:
-            yield from pieces
+        with unpacked(path) as file:
+            yield from pd.read_csv(
+                file,
+                header=0,
+                names=names,
+                usecols=list(columns),
+                index_col=False,  # nor is the first column an index where the first rows are longer
+                dtype=dict.fromkeys(categories, "category"),
+                chunksize=rows,
+                encoding_errors="replace",
+                low_memory=False,
+            )
     except (*_DAMAGES, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise _unreadable(error) from error
 

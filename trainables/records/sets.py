@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdsearch.spaces.errors import UnknownNameError
 from kdsearch.trainables.data.findings import DataError, Findings, Problem, reason
+from kdsearch.trainables.data.inside import Inside, kind
 from kdsearch.trainables.data.marker import MARKER_FILE, read_marker
 from kdsearch.trainables.data.roots import HOW_TO_SET, resolve_data_root
 from kdsearch.trainables.records.summary import Ledger
@@ -52,6 +54,14 @@ class RecordSet:
     def is_list(self, path: Path) -> bool:
         """Whether the file says something about the records, by its name."""
         return self.lists is not None and re.fullmatch(self.lists, path.name.lower()) is not None
+
+    def is_companion(self, path: Path) -> bool:
+        """Whether the file stands beside a record, by its name."""
+        return self.companion is not None and path.suffix.lower() == self.companion
+
+    def opens(self, path: Path) -> bool:
+        """Whether a reader may open the file."""
+        return self.is_record(path) or self.is_list(path) or self.is_companion(path)
 
     @property
     def hint(self) -> str:
@@ -169,7 +179,7 @@ def find_records(name: str, root: str | Path | None = None) -> RecordFiles:
             f"data set {name!r} needs a data root, and none is given", f"{HOW_TO_SET}\n{known.hint}"
         )
     for folder in known.folders:
-        files = _files_below(base / folder)
+        files = _files_below(base / folder, Inside(base / folder, base), known)
         if any(known.is_record(path) for path in files):
             return _sorted_out(known, base / folder, files)
     home = base / known.folders[0]
@@ -185,9 +195,7 @@ def _sorted_out(known: RecordSet, folder: Path, files: list[Path]) -> RecordFile
     findings.settle()
     records = [path for path in files if known.is_record(path)]
     lists = [path for path in files if known.is_list(path)]
-    companions = [
-        path for path in files if known.companion is not None and path.suffix.lower() == known.companion
-    ]
+    companions = [path for path in files if known.is_companion(path)]
     stems = {path.with_suffix("") for path in records}
     return RecordFiles(
         known=known,
@@ -200,8 +208,11 @@ def _sorted_out(known: RecordSet, folder: Path, files: list[Path]) -> RecordFile
     )
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """Return all files below `folder`, linked folders included (each once); hidden ones are left out."""
+def _files_below(folder: Path, inside: Inside, known: RecordSet) -> list[Path]:
+    """Return all files below `folder`, linked folders included (each once); hidden ones are left out.
+
+    Raises `DataError` for links that lead out of the data root, and for what is no file.
+    """
     files: list[Path] = []
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
@@ -211,8 +222,32 @@ def _files_below(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(place, name) for name in names if not name.startswith(".") and name != MARKER_FILE]
+        found = [Path(place, name) for name in names if not name.startswith(".") and name != MARKER_FILE]
+        opened = [path for path in found if known.opens(path)]
+        problems = [*_unsafe([Path(place)], inside), *_unsafe(opened, inside)]
+        if problems:
+            raise DataError.of(known.name, problems, known.hint)
+        files += found
     return files
+
+
+def _unsafe(paths: Sequence[Path], inside: Inside) -> list[Problem]:
+    """Return what is wrong with paths that lead out of the data, by links, and with files that are none."""
+    problems = []
+    for path in paths:
+        try:
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                inside.check(path)
+                mode = path.stat().st_mode
+        except FileNotFoundError:  # a link to nothing, which its reader names
+            continue
+        except OSError as error:
+            problems.append(Problem(str(path), "a file of the data set", reason(error)))
+            continue
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            problems.append(Problem(str(path), "a file", kind(mode)))
+    return problems
 
 
 def _refuse(error: OSError) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kdsearch.spaces import label_of
+from kdsearch.spaces.cells import unguarded
 from kdsearch.spaces.errors import UsageError
+from kdsearch.trainables.data.inside import unpacked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,11 +66,14 @@ def read_rows(path: Path, where: str) -> Rows:
 def _csv(path: Path) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 half a second of import
 
-    frame = pd.read_csv(
-        path, dtype=str, keep_default_na=False, header=None, skip_blank_lines=False, encoding="utf-8"
-    )
-    heading = [str(name).strip() for name in frame.iloc[0]] if len(frame) else []
+    with unpacked(path) as file:
+        frame = pd.read_csv(
+            file, dtype=str, keep_default_na=False, header=None, skip_blank_lines=False, encoding="utf-8"
+        )
+    heading = [unguarded(str(name).strip()) for name in frame.iloc[0]] if len(frame) else []
     body = frame.iloc[1:].reset_index(drop=True)
+    quoted = [at for at in body.columns if body[at].str.startswith("'").any()]
+    body[quoted] = body[quoted].map(unguarded)
     body.columns = pd.Index(heading)
     return body
 
