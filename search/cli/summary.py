@@ -159,7 +159,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     took = f" in {summary['seconds']:.0f} s" if summary["seconds"] >= 1 else ""
     states = ", ".join(f"{n} {state}" for state, n in summary["trials"].items())
     told = f": {total} trial{'s' * (total != 1)} ({states}){draws}{took}\n"
-    console.print(Text.assemble("\n", (str(summary["name"]), "bold"), told))
+    console.print(Text.assemble("\n", (printable(str(summary["name"])), "bold"), told))
     if summary["stopped"]:
         console.print(_stops(summary["stopped"], summary["lineage"]), soft_wrap=True)
         console.print()
@@ -234,7 +234,7 @@ def _print_best(console: Console, summary: Mapping[str, Any]) -> None:
         of = f"mean{' ± standard deviation' * (best['trainings'] > 1)} of {best['trainings']}"
         trained = f"{spread} ({of} training{'s' * (best['trainings'] != 1)})"
         error = (f"{best['error']:.2f} %", "bold")
-        console.print(Text.assemble(f"Best{home}: validation error ", error, trained))
+        console.print(Text.assemble(printable(f"Best{home}: validation error "), error, trained))
         console.print(f"  {best['text']}", markup=False, soft_wrap=True)
         weights = _weights(best)
         if weights:

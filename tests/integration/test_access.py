@@ -238,7 +238,8 @@ def _use_it(run: Run, monkeypatch, capfd) -> str:
         monkeypatch.setattr(sys, "argv", ["kdsearch", *arguments])
         assert cli._run(list(arguments)) == code, arguments
         told = "".join(capfd.readouterr())
-        (run.folder / "said").open("a").write(told)
+        with (run.folder / "said").open("a") as said:
+            said.write(told)
         return told
 
     say("sweep", "short.yaml", "--name", "dry", "--dry-run", "--json")
@@ -265,7 +266,8 @@ def _port(url: str) -> str:
 _HEAD = """
 import sys
 from ray.cluster_utils import Cluster
-cluster = Cluster(head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20})
+node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args=node)
 print(cluster.address, flush=True)
 sys.stdin.read()
 cluster.shutdown()

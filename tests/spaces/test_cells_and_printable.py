@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -54,10 +55,7 @@ def test_control_characters_are_told_by_their_code():
 def bomb(width: int, depth: int) -> str:
     names = [f"a{level}" for level in range(depth)]
     first = f"{names[0]}: &{names[0]} [{','.join('x' * width)}]\n"
-    rest = [
-        f"{name}: &{name} [{','.join([f'*{before}'] * width)}]\n"
-        for before, name in zip(names, names[1:], strict=False)
-    ]
+    rest = [f"{name}: &{name} [{','.join([f'*{before}'] * width)}]\n" for before, name in pairwise(names)]
     return first + "".join(rest)
 
 
