@@ -153,7 +153,7 @@ class Writer:
         why = f"{self._database.place} is away" if self._trouble is None else self._trouble.message
         return RowsSpooledError(
             f"{why}; {self._spooled:,} operations of sweep {self._owner.sweep!r} wait in {self._spool}",
-            "Bring the database back, then, on this machine and in this folder, `kdsearch resume "
+            "Bring the database back, then, on this machine, in this folder and with the same --db, `kdsearch resume "
             f"{self._owner.sweep}`: that brings them in, and nothing is lost.",
         )
 

@@ -1,27 +1,35 @@
-"""How fast the trial database is: filling, and reading what EDFs and the AUC table need. Run by hand:
+"""How fast the trial database is on SQLite and on PostgreSQL, beside Optuna's storage on both. Run by hand:
 
     python tests/benchmarks/bench_trialdb.py --out trialdb.json
 
-10,000 trials x 100 epochs x 10 metrics by default, filled twice: by the bulk path (one operation for many trials) and
-through the driver's Writer (one operation for each epoch of a pack of eight, as a sweep submits them). Times include
-the making of the rows. Goals: 50,000 metric values a second; EDF and AUC table in under a second.
+Written are 5,000 trials x 50 epochs x 10 metrics by default: by the bulk path (one operation for many trials), through
+the driver's Writer (one operation for each epoch of a pack of eight, as a sweep submits them), and, fewer of them, with
+a commit for every epoch of every trial. Times include the making of the rows. Optuna keeps one metric a step, each with
+a commit of its own. Then what `kdsearch status` and a report read is timed. PostgreSQL is the one of the tests, with
+its durable writes on. Goals: 100 times Optuna's metric values a second on both engines; status and frames in a second.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
 import sqlite3
+import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState as OptunaState
 
 from kdsearch.analysis.auc import auc
 from kdsearch.analysis.conditions import condition_table
@@ -42,6 +50,7 @@ from kdsearch.search.trialdb import (
     TrialRow,
     TrialState,
     Writer,
+    read_record,
 )
 from kdsearch.spaces import configuration_key, space_from_spec
 
@@ -163,6 +172,55 @@ def fill_by_writer(database: TrialDatabase, sweep: Sweep) -> dict[str, float]:
     return {"slowest_submit_s": slowest, "all_submits_s": waited}
 
 
+def fill_one_by_one(database: TrialDatabase, sweep: Sweep, commits: int) -> None:
+    """Commit every epoch of every trial by itself, as a driver would that does not gather them."""
+    lease = database.claim("bench")
+    database.apply(sweep.beginning()[:2])
+    trials = -(-commits // sweep.epochs)
+    database.apply([sweep.start(range(trials))])
+    for n in range(commits):
+        number, step = divmod(n, sweep.epochs)
+        database.apply([RecordMetrics("bench", (sweep.epoch(number, step + 1),))], lease=lease)
+
+
+def optuna_reports(url: str, values: int, epochs: int) -> float:
+    """Seconds in which Optuna's storage takes so many intermediate values, in trials of so many epochs."""
+    storage = RDBStorage(url)
+    study = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], "bench")
+    start = time.perf_counter()
+    for n in range(values):
+        step = n % epochs
+        if step == 0:
+            trial = storage.create_new_trial(study)
+        storage.set_trial_intermediate_value(trial, step, 50.0 / (1 + step))
+        if step == epochs - 1:
+            storage.set_trial_state_values(trial, OptunaState.COMPLETE, [1.0])
+    took = time.perf_counter() - start
+    storage.remove_session()
+    storage.engine.dispose()
+    return took
+
+
+def read_status(url: str) -> float:
+    """Time what `kdsearch status` reads."""
+    start = time.perf_counter()
+    with TrialDatabase.open(url, create=False, read_only=True) as database:
+        for sweep in database.sweeps():
+            database.trials(sweep.name, states=[TrialState.COMPLETE])
+            database.spaces(sweep.name)
+            database.counts_by_state(sweep.name)
+            database.driver_state(sweep.name)
+    return time.perf_counter() - start
+
+
+def read_whole(url: str) -> float:
+    """Time what `kdsearch report` reads: everything, with all curves."""
+    start = time.perf_counter()
+    with TrialDatabase.open(url, create=False, read_only=True) as database:
+        read_record(database, "bench")
+    return time.perf_counter() - start
+
+
 def read_statistics(url: str) -> dict[str, float]:
     """Time the reading of frames, the EDF with its band and AUC, and the AUC table."""
     start = time.perf_counter()
@@ -213,47 +271,140 @@ def machine() -> dict[str, object]:
         "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        **{name: version(name) for name in ("sqlalchemy", "pandas", "numpy")},
+        **{name: version(name) for name in ("sqlalchemy", "pandas", "numpy", "psycopg", "optuna")},
     }
 
 
-def new_database(folder: Path, name: str) -> TrialDatabase:
+class Engine:
+    """Where databases are made: SQLite's in a folder, PostgreSQL's on a server."""
+
+    def __init__(self, name: str, folder: Path, server: Any = None) -> None:
+        self.name, self._folder, self.server = name, folder, server
+
+    def url(self, name: str) -> str:
+        """The URL of a new database."""
+        if self.server is None:
+            return f"sqlite:///{self._folder / name}.db"
+        return str(self.server.url(self.server.new_database()))
+
+    def size(self, url: str) -> int:
+        """Bytes that a database takes."""
+        if self.server is None:
+            return Path(url.removeprefix("sqlite:///")).stat().st_size
+        name = url.rpartition("/")[2]
+        return int(self.server.execute(f"SELECT pg_database_size('{name}')")[0][0])
+
+    def settle(self, url: str) -> None:
+        """Let the server do what it does by itself a minute later."""
+        if self.server is not None:
+            self.server.execute("VACUUM ANALYZE", url.rpartition("/")[2])
+
+
+def new_database(url: str) -> TrialDatabase:
     """Make a database with an empty sweep."""
-    database = TrialDatabase.open(f"sqlite:///{folder / name}.db")
+    database = TrialDatabase.open(url)
     database.create_sweep(
         "bench", kind="sweep", trainable="none", settings={}, seed=0, code_version="", environment={}
     )
     return database
 
 
+def timed(fill: Callable[[TrialDatabase], Any], url: str, values: int) -> dict[str, Any]:
+    """Fill a new database; how long that took."""
+    with new_database(url) as database:
+        start = time.perf_counter()
+        extra = fill(database) or {}
+        took = time.perf_counter() - start
+    return {"seconds": took, "values_per_s": values / took, **extra}
+
+
+def measure(engine: Engine, sweep: Sweep, commits: int, reports: int, repeat: int) -> dict[str, Any]:
+    """One round on one engine: Optuna and kdsearch side by side, then the reading."""
+    values = len(sweep.errors) * sweep.epochs * len(METRICS)
+    urls = {name: engine.url(f"{name}-{repeat}") for name in ("optuna", "single", "writer", "bulk")}
+    took = optuna_reports(urls["optuna"].replace("postgresql:", "postgresql+psycopg:"), reports, sweep.epochs)
+    found: dict[str, Any] = {"optuna": {"seconds": took, "values_per_s": reports / took}}
+    found["single"] = timed(
+        lambda database: fill_one_by_one(database, sweep, commits), urls["single"], commits * len(METRICS)
+    )
+    found["writer"] = timed(lambda database: fill_by_writer(database, sweep), urls["writer"], values)
+    found["bulk"] = timed(lambda database: fill_in_bulk(database, sweep), urls["bulk"], values)
+    for name in ("single", "writer", "bulk"):
+        found[name]["times_optuna"] = found[name]["values_per_s"] / found["optuna"]["values_per_s"]
+    url = urls["bulk"]
+    engine.settle(url)
+    found["bytes_per_value"] = engine.size(url) / values
+    found["status_s"] = read_status(url)
+    found["record_s"] = read_whole(url)
+    found["statistics"] = read_statistics(url)
+    found["curves"] = read_curves(url, len(sweep.errors))
+    return found
+
+
+def server() -> Any:
+    """The PostgreSQL of the tests, with durable writes."""
+    place = Path(__file__).parents[1] / "postgresql.py"
+    spec = importlib.util.spec_from_file_location("postgresql", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.PostgreSQL(durable=True)
+
+
+def middle(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """The median of every figure."""
+    first = rounds[0]
+    return {
+        key: middle([each[key] for each in rounds])
+        if isinstance(first[key], dict)
+        else statistics.median(each[key] for each in rounds)
+        for key in first
+    }
+
+
 @click.command(help=__doc__)
-@click.option("--trials", default=10_000, show_default=True)
-@click.option("--epochs", default=100, show_default=True)
+@click.option("--trials", default=5_000, show_default=True)
+@click.option("--epochs", default=50, show_default=True)
+@click.option("--commits", default=2_000, show_default=True, help="Epochs that are committed one by one.")
+@click.option("--reports", default=1_000, show_default=True, help="Values that Optuna's storage takes.")
+@click.option("--repeats", default=3, show_default=True)
 @click.option(
-    "--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="For the databases."
+    "--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="For SQLite's databases."
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures as JSON.")
-def main(trials: int, epochs: int, folder: Path | None, out: Path | None) -> None:
+def main(
+    trials: int, epochs: int, commits: int, reports: int, repeats: int, folder: Path | None, out: Path | None
+) -> None:
     """Fill, read, print."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     sweep = Sweep(trials, epochs)
-    values = trials * epochs * len(METRICS)
-    figures: dict[str, object] = {"machine": machine(), "trials": trials, "epochs": epochs, "values": values}
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        for name, fill in (("bulk", fill_in_bulk), ("writer", fill_by_writer)):
-            with new_database(Path(scratch), name) as database:
-                start = time.perf_counter()
-                extra = fill(database, sweep) or {}
-                took = time.perf_counter() - start
-            size = (Path(scratch) / f"{name}.db").stat().st_size
-            figures[name] = {
-                "seconds": took,
-                "values_per_s": values / took,
-                "bytes_per_value": size / values,
-                **extra,
-            }
-        url = f"sqlite:///{Path(scratch) / 'writer.db'}"
-        figures["statistics"] = [read_statistics(url) for _ in range(3)]
-        figures["curves"] = read_curves(url, trials)
+    figures: dict[str, Any] = {
+        "machine": machine(),
+        "trials": trials,
+        "epochs": epochs,
+        "values": trials * epochs * len(METRICS),
+        "commits": commits,
+        "reports": reports,
+    }
+    postgresql = server()
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            engines = [
+                Engine("sqlite", Path(scratch)),
+                Engine("postgresql", Path(scratch), postgresql),
+            ]
+            rounds: dict[str, list[dict[str, Any]]] = {engine.name: [] for engine in engines}
+            for repeat in range(repeats):
+                for engine in engines:
+                    rounds[engine.name].append(measure(engine, sweep, commits, reports, repeat))
+                    click.echo(f"{engine.name}: {json.dumps(rounds[engine.name][-1])}", err=True)
+            figures["postgresql_version"] = postgresql.execute("SHOW server_version")[0][0]
+    finally:
+        postgresql.close()
+    figures["medians"] = {name: middle(found) for name, found in rounds.items()}
+    figures["rounds"] = rounds
+    figures["load_at_the_end"] = os.getloadavg()
     text = json.dumps(figures, indent=2)
     click.echo(text)
     if out is not None:
