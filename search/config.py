@@ -96,6 +96,15 @@ class RunSettings(Section):
         "node:..., or a name that nodes were given",
     )
     attempts: int = Field(3, ge=1, description="tries of a trial before it is marked failed")
+    backoff_s: float = Field(
+        5.0, ge=0, le=600, description="seconds before a trial that failed is tried again; doubled each time"
+    )
+    epoch_limit_s: float | None = Field(
+        None, gt=0, description="seconds that a pack may take for an epoch; then it is taken to hang"
+    )
+    memory_limit_gb: float | None = Field(
+        None, gt=0, description="memory that a pack's process may take (10**9 bytes); then it is ended"
+    )
     checkpoint_every: int = Field(0, ge=0, description="epochs between checkpoints; 0: none")
 
     @field_validator("gpus")

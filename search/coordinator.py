@@ -2,8 +2,8 @@
 
 Searcher, database and reports know only trials. The coordinator numbers attempts, groups waiting trials by shape,
 holds back trials whose inputs (pre-trained teachers) are not there yet, lets trials that a scheduler paused go on in
-packs of their own before new ones begin, puts members of a failed pack back in the queue one by one, so that one bad
-member cannot fail its neighbours twice, and writes everything down.
+packs of their own before new ones begin, has members of a failed pack tried again one by one (`retries.py`), so that
+one bad member cannot fail its neighbours twice, and writes everything down.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from kdsearch.search.baselines import Baseline
 from kdsearch.search.checkpoints import checkpoints_folder
 from kdsearch.search.config import SweepFile
+from kdsearch.search.failures import Failure, Place
 from kdsearch.search.history import ENDED, History, count_epochs, take_up
 from kdsearch.search.logbook import Logbook
 from kdsearch.search.notices import Notices
@@ -31,6 +32,7 @@ from kdsearch.search.result_rows import (
     start_row,
     trial_row,
 )
+from kdsearch.search.retries import Retries
 from kdsearch.search.schedulers.scheduler import Scheduler, error_that_counts, told
 from kdsearch.search.schedulers.verdicts import Verdict
 from kdsearch.search.searchers.base import Outcome, Request, Searcher
@@ -89,6 +91,8 @@ class Coordinator:
         self._held: list[int] = []  # trials whose inputs are not ready
         self._running: dict[int, list[int]] = {}  # jobs handed out -> members that are still in them
         self._staged: dict[int, list[int]] = {}  # jobs handed out that have not begun
+        self._places: dict[int, Place] = {}  # where jobs run, as far as that is known
+        self._retries = Retries(clock, attempts=sweep.run.attempts, backoff_s=sweep.run.backoff_s)
         self._jobs = 0
         self._history = History(sweep.name, history or {})
         self._logbook = Logbook(sweep.name, submit, clock)
@@ -114,21 +118,28 @@ class Coordinator:
             pack = self._next_pack()
             if pack:
                 return self._start(pack)
-            if self._running:
+            if self._running or self._retries:
                 return Idle.WAIT
             if not self._paused:
                 break
             self._settle()
         return Idle.DONE
 
-    def on_start(self, job: int) -> None:
-        """A pack runs now; jobs are handed out a little before, so that workers never wait for the next one."""
+    def on_start(self, job: int, place: Place | None = None) -> None:
+        """A pack runs now, at `place` if that is known.
+
+        Jobs are handed out a little before, so that workers never wait for the next one.
+        """
+        if place is not None:
+            self._places[job] = place
+        host = self._host if place is None else place.host
         numbers = [number for number in self._staged.pop(job, ()) if number in self._running.get(job, ())]
         now = self._clock()
         for number in numbers:
             self._trials[number].attempt += 1
+            self._trials[number].progressed = False
         starts = tuple(
-            start_row(self._trials[number], now, host=self._host, device=self._device) for number in numbers
+            start_row(self._trials[number], now, host=host, device=self._device) for number in numbers
         )
         if starts:
             self._submit(op.StartAttempts(self.sweep.name, starts))
@@ -137,7 +148,7 @@ class Coordinator:
         self,
         job: int,
         reports: Sequence[EpochReport],
-        failure: str | None,
+        failure: Failure | None,
         saved: Mapping[int, str] | None = None,
     ) -> tuple[int, ...]:
         """Take in what a pack did in one epoch, or that it failed; `saved`: member -> its new checkpoint.
@@ -167,26 +178,37 @@ class Coordinator:
             self.on_pack_failure(job, failure)
         if job in self._running and not self._running[job]:
             del self._running[job]
+            self._places.pop(job, None)
         self._record()
         return tuple(leaves)
 
-    def on_pack_failure(self, job: int, reason: str) -> None:
-        """A pack failed or its worker is gone: every member that was still in it is tried again, alone."""
+    def on_pack_failure(self, job: int, failure: Failure) -> None:
+        """A pack failed, or its worker or node is gone: every member that was still in it is tried again, alone."""
         self.on_start(job)
-        members = self._running.pop(job, [])
+        members, place = self._running.pop(job, []), self._places.pop(job, None)
         for number in members:
-            trial, now = self._trials[number], self._clock()
-            trial.failures += len(members) == 1  # among others, nobody knows who is to blame
-            if trial.failures >= self.sweep.run.attempts:
-                self._finish(trial, "failed", f"failed in {trial.failures} attempts: {reason}")
+            trial = self._trials[number]
+            ending = self._retries.charge(
+                trial, failure, alone=len(members) == 1, node=None if place is None else place.node
+            )
+            over = self._retries.given_up(trial)
+            if over is not None:
+                self._finish(trial, "failed", f"{over}: {failure.reason}")
                 continue
-            end = op.AttemptEnd(number=number, n=trial.attempt, at=now, reason=reason)
+            end = op.AttemptEnd(
+                number=number, n=trial.attempt, at=self._clock(), reason=failure.reason, ending=ending
+            )
             self._submit(op.EndAttempts(self.sweep.name, (end,)))
             self.tally.retried += 1
-            if len(members) == 1:
-                trial.checkpoint, trial.checkpoint_epoch = None, 0  # it may be what fails
-            self._begun.append([number])
+            self._retries.add(trial, ending)
         self._record()
+
+    def on_return(self, job: int) -> None:
+        """A pack was handed out in vain: to a node that it avoids, or to none. It is handed out again in a moment."""
+        members = self._running.pop(job, [])
+        self._staged.pop(job, None)
+        for number in members:
+            self._retries.put_back(self._trials[number])
 
     def interrupt(self, reason: str) -> None:
         """Mark what runs; nothing more is started. Safe to call twice."""
@@ -214,12 +236,23 @@ class Coordinator:
     @property
     def done(self) -> bool:
         """The searcher is done and nothing runs."""
-        return self.searcher.done and not self._running and not (self._packs or self._begun or self._paused)
+        waiting = self._packs or self._begun or self._paused or self._retries
+        return self.searcher.done and not self._running and not waiting
 
     @property
     def paused(self) -> int:
         """Trials that wait to be promoted."""
         return len(self._paused)
+
+    @property
+    def retrying(self) -> int:
+        """Trials that wait to be tried again."""
+        return len(self._retries)
+
+    @property
+    def next_retry(self) -> datetime | None:
+        """When the next one of them may be tried; None if none waits."""
+        return self._retries.next_due
 
     # -- trials in ----------------------------------------------------------------------------------------------------
 
@@ -266,11 +299,16 @@ class Coordinator:
         """
         while True:
             if self._history.cut_off <= self._trials.keys():
-                pack = self._begun.popleft() if self._begun else self._paused.promoted()
+                pack = self._begun.popleft() if self._begun else self._again() or self._paused.promoted()
                 if pack or self._packs:
                     return pack or self._packs.popleft()
             if not self._refill():
                 return next((queue.popleft() for queue in (self._begun, self._packs) if queue), [])
+
+    def _again(self) -> list[int]:
+        """A trial that failed and has waited long enough, alone; empty if there is none."""
+        due = self._retries.due()
+        return [] if due is None else [due]
 
     def _refill(self) -> bool:
         """Make packs of what the searcher wants now and of held trials; False if nothing came of it."""
@@ -287,7 +325,10 @@ class Coordinator:
         unanswered = [trial.number for trial in added if not self._answered(trial)]
         held, self._held = self._held, []
         ready = [number for number in [*held, *unanswered] if self._has_inputs(self._trials[number])]
-        self._begun.extend(self._packed([number for number in ready if self._trials[number].attempt]))
+        begun = [number for number in ready if self._trials[number].attempt]
+        alone = [number for number in begun if self._trials[number].alone]
+        self._begun.extend([number] for number in alone)
+        self._begun.extend(self._packed([number for number in begun if number not in alone]))
         self._packs.extend(self._packed([number for number in ready if not self._trials[number].attempt]))
         self._record()
         return bool(requests) or len(held) > len(self._held)
@@ -377,7 +418,9 @@ class Coordinator:
             if self._trials[number].output is not None
         }
         save_at = self.scheduler.save_at if self.scheduler else ()
-        return Job(id=job, members=members, outputs=outputs, save_at=save_at)
+        avoid = frozenset().union(*(self._trials[number].avoid for number in numbers))
+        returned = max(self._trials[number].returned for number in numbers)
+        return Job(id=job, members=members, outputs=outputs, save_at=save_at, avoid=avoid, returned=returned)
 
     def _member(self, trial: LiveTrial) -> Member:
         return Member(
@@ -393,6 +436,7 @@ class Coordinator:
         trial = self._trials[report.number]
         error = report.metrics.get(objective_metric(trial.plan), float("nan"))
         trial.count(report.epoch, error, report.metrics.get("seconds", 0.0))
+        trial.progressed = True
         if report.state is MemberState.RUNNING and leaves is None:
             return
         self._running[job].remove(report.number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdsearch.search.trial_states import LiveTrial, PastTrial
+from kdsearch.search.trialdb.states import Ending
 from kdsearch.spaces import configuration_key
 from kdsearch.spaces.errors import KdsearchError
 
@@ -43,8 +44,13 @@ class History:
 
 
 def take_up(trial: LiveTrial, past: PastTrial) -> None:
-    """Let a trial that was cut off go on behind the newest checkpoint that the database knows."""
+    """Let a trial that was cut off go on behind the newest checkpoint that the database knows.
+
+    It is charged with its failures of earlier runs; the nodes of that time may be others by now.
+    """
     trial.attempt = past.attempts
+    trial.failures = list(past.endings).count(Ending.FAILED)
+    trial.alone = Ending.FAILED in past.endings or Ending.SHARED in past.endings
     if past.checkpoint is None:
         return
     trial.checkpoint, trial.checkpoint_epoch = past.checkpoint, past.checkpoint_epoch

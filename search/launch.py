@@ -41,7 +41,7 @@ from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.errors import DatabaseAwayError
 from kdsearch.search.trialdb.places import parse_url, server_name, sqlite_path
 from kdsearch.search.trialdb.record import SCHEDULER
-from kdsearch.search.trialdb.states import ENDED, SweepState, TrialState
+from kdsearch.search.trialdb.states import ENDED, Ending, SweepState, TrialState
 from kdsearch.spaces import TARGET
 
 
@@ -334,8 +334,12 @@ def _history(database: TrialDatabase, name: str, store: Store | None = None) -> 
     curves = _epochs(
         database, name, {trial.number: trial.plan or {} for trial in trials if trial.number in told}
     )
-    saved = {a.number: a for a in database.attempts(name, numbers=cut) if a.checkpoint} if cut else {}
+    attempts = database.attempts(name, numbers=cut) if cut else []
+    saved = {each.number: each for each in attempts if each.checkpoint}
     held = {number: _found_again(str(attempt.checkpoint), store) for number, attempt in saved.items()}
+    endings: dict[int, list[Ending | None]] = {}
+    for each in attempts:
+        endings.setdefault(each.number, []).append(each.ending)
     return {
         trial.number: PastTrial(
             state=str(trial.state),
@@ -346,6 +350,7 @@ def _history(database: TrialDatabase, name: str, store: Store | None = None) -> 
             epochs=curves.get(trial.number, ()),
             checkpoint=held.get(trial.number),
             checkpoint_epoch=saved[trial.number].checkpoint_epoch or 0 if trial.number in saved else 0,
+            endings=endings.get(trial.number, ()),
         )
         for trial in trials
     }

@@ -37,7 +37,6 @@ _ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",  # set to the number of workers for each run
 }
-_SHOWN_REASON = 2000  # characters of a failure that are kept
 
 
 class RunnerError(KdsearchError):
@@ -225,6 +224,10 @@ def job_config(job: Job, coordinator: Coordinator, options: RayOptions, slots: S
         "checkpoint_every": sweep.run.checkpoint_every,
         "save_at": list(job.save_at),
         "outputs": dict(job.outputs),
+        "limits": {
+            "epoch_s": sweep.run.epoch_limit_s,
+            "memory_bytes": None if sweep.run.memory_limit_gb is None else sweep.run.memory_limit_gb * 1e9,
+        },
     }
 
 
@@ -241,14 +244,6 @@ def read_reports(rows: Sequence[Sequence[Any]]) -> list[EpochReport]:
         )
         for number, epoch, state, metrics, message, arrays in rows
     ]
-
-
-def shortened(reason: str) -> str:
-    """The message of a failure: its head and its tail."""
-    if len(reason) <= _SHOWN_REASON:
-        return reason
-    half = _SHOWN_REASON // 2
-    return f"{reason[:half]}\n...\n{reason[-half:]}"
 
 
 __all__ = ["Interrupted", "RayOptions", "RunnerError", "Slots", "ray_session", "run"]

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from kdsearch.search.coordinator import Coordinator, Idle
+from kdsearch.search.failures import Failure, Place
 from kdsearch.search.notices import Unsaved
-from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports, shortened
-from kdsearch.search.runner_resources import bundle_of
+from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports
+from kdsearch.search.runner_faults import (
+    CouldHost,
+    Silence,
+    avoidable,
+    end_actor,
+    failure_of,
+    place_of,
+    raylet_logged,
+    selector,
+    shortened,
+)
+from kdsearch.search.runner_resources import bundle_of, fitting
 from kdsearch.search.runner_stops import Stops
 from kdsearch.search.trial_states import Job
 from kdsearch.trainables.ray_adapter import PackTrainable
 
 T = TypeVar("T")
+
+_DECLINES = 4  # times that a pack may be declined by nodes that it avoids before it is bound to another one
+_LOOK_EVERY_S = 2.0  # seconds between looks at packs that wait
 
 
 class _Guard:
@@ -68,6 +87,7 @@ class _Jobs(_Live, Searcher):
         known: dict[str, int],
         guard: _Guard,
         stops: Stops | None,
+        key: str,
     ) -> None:
         super().__init__(metric="pack_seconds", mode="min")
         # One job staged for each worker lets Tune hand a finished actor the next job at once: without it the actor
@@ -77,6 +97,7 @@ class _Jobs(_Live, Searcher):
         self._coordinator, self._known, self._guard = coordinator, known, guard
         self._options, self._slots = options, slots
         self._stops = None if stops is None else stops.name
+        self._key = key
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is text
         """The next job's configuration."""
@@ -90,7 +111,15 @@ class _Jobs(_Live, Searcher):
         self._known[trial_id] = job.id
         self._live.add(trial_id)
         told = job_config(job, self._coordinator, self._options, self._slots)
-        return {"job": {**told, "stops": self._stops}}
+        bundle = bundle_of(self._options, self._slots.gpus_per_pack)
+        avoid = avoidable(job.avoid, lambda node: fitting(node, bundle) > 0)
+        # At first workers on such nodes decline, and another one may be free. A pack with a selector is sure to come to
+        # another node, but Tune prefers those without, which can take over an actor that is there.
+        strict = avoid if job.returned >= _DECLINES else []
+        return {
+            "job": {**told, "stops": self._stops, "key": f"{self._key}-{job.id}", "avoid": avoid},
+            "selector": selector(strict),
+        }
 
     def on_trial_complete(self, trial_id: str, *result: Any, **info: Any) -> None:
         """Make room for the next job; the callback has told the coordinator."""
@@ -114,15 +143,28 @@ class _Results(_Live, tune.Callback):
         tick: Callable[[], None],
         guard: _Guard,
         stops: Stops | None,
+        key: str,
     ) -> None:
         self._coordinator, self._known, self._tick, self._guard = coordinator, known, tick, guard
-        self._stops = stops
+        self._stops, self._key = stops, key
         self._unsaved = Unsaved(coordinator.notices)
+        self._places: dict[str, tuple[Place | None, Any]] = {}  # where packs run, and their actors
+        self._silence = Silence(coordinator.sweep.run.epoch_limit_s, time.monotonic)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune looks around, some times a second: end what is silent for too long."""
+        del iteration, info
+        self._guard(lambda: self._silence.look(trials))
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack begins on a worker."""
         del iteration, trials, info
-        self._guard(lambda: self._coordinator.on_start(self._known[trial.trial_id]))
+        place = place_of(trial)
+        if place is not None and place.node in trial.config["job"]["avoid"]:
+            return  # it declines
+        self._places[trial.trial_id] = place, trial.temporary_state.ray_actor
+        self._silence.heard(trial.trial_id)
+        self._guard(lambda: self._coordinator.on_start(self._known[trial.trial_id], place))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -130,12 +172,15 @@ class _Results(_Live, tune.Callback):
         """One epoch of a pack; Tune submits the next one when this is done, so no stopped member is in it."""
         del iteration, trials, info
         failure, job, stops = result["failure"], self._known[trial.trial_id], self._stops
+        if result["declined"]:
+            return  # and is handed back when Tune has taken note of its end
+        self._silence.heard(trial.trial_id)
         self._guard(lambda: self._unsaved.take(dict(result["saved"]), result["unsaved"]))
         stopped = self._guard(
             lambda: self._coordinator.on_result(
                 job,
                 read_reports(result["reports"]),
-                None if failure is None else shortened(failure),
+                None if failure is None else Failure(reason=shortened(failure)),
                 dict(result["saved"]),
             )
         )
@@ -146,10 +191,41 @@ class _Results(_Live, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker process ended, or its node is gone."""
         del iteration, trials, info
-        error = trial.get_error()
-        told = "the worker process ended" + ("" if error is None else f": {error}")
-        self._guard(lambda: self._coordinator.on_pack_failure(self._known[trial.trial_id], shortened(told)))
+        job = self._known[trial.trial_id]
+        place, actor = self._places.pop(trial.trial_id, (None, None))
+        end_actor(actor)
+        self._silence.ended(trial.trial_id)
+        failure = self._silence.killed(trial.trial_id) or failure_of(trial, f"{self._key}-{job}", place)
+        self._guard(lambda: self._coordinator.on_pack_failure(job, failure))
         self._guard(self._tick)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A pack is done; or it never began: declined, or taken back."""
+        del iteration, trials, info
+        self._silence.ended(trial.trial_id)
+        if self._places.pop(trial.trial_id, None) is None:
+            self._guard(lambda: self._coordinator.on_return(self._known[trial.trial_id]))
+
+
+class _Order(_Live, FIFOScheduler):
+    """First come, first served; takes back what waits for another node where there is none any more."""
+
+    def __init__(self, could_host: CouldHost) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._could_host = could_host
+        self._next_look_s = 0.0
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Look at packs that wait, now and then, before Tune chooses among them."""
+        if time.monotonic() >= self._next_look_s:
+            self._next_look_s = time.monotonic() + _LOOK_EVERY_S
+            for trial in [t for t in tune_controller.get_live_trials() if t.config.get("selector")]:
+                if trial.status == Trial.PENDING and not self._placeable(trial):
+                    tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
+
+    def _placeable(self, trial: Any) -> bool:
+        return bool(avoidable(trial.config["job"]["avoid"], self._could_host))
 
 
 class _Interrupt(_Live, tune.Stopper):
@@ -172,7 +248,7 @@ def fit(
     coordinator: Coordinator, options: RayOptions, slots: Slots, tick: Callable[[], None], folder: Path
 ) -> None:
     """Run Tune until the coordinator has nothing left."""
-    with _stops(coordinator) as stops:
+    with raylet_logged(), _stops(coordinator) as stops:
         _fit(coordinator, options, slots, tick, folder, stops)
 
 
@@ -200,10 +276,17 @@ def _fit(
     known: dict[str, int] = {}
     guard = _Guard(coordinator)
     bundle = bundle_of(options, slots.gpus_per_pack)
+
+    def takes(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        away = config.get("selector")
+        return tune.PlacementGroupFactory([bundle], **({"bundle_label_selector": away} if away else {}))
+
+    key = secrets.token_hex(8)
     tuner = tune.Tuner(
-        tune.with_resources(PackTrainable, tune.PlacementGroupFactory([bundle])),
+        tune.with_resources(PackTrainable, takes),
         tune_config=tune.TuneConfig(
-            search_alg=_Jobs(coordinator, options, slots, known, guard, stops),
+            search_alg=_Jobs(coordinator, options, slots, known, guard, stops, key),
+            scheduler=_Order(lambda node: fitting(node, bundle) > 0),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_short_name,
@@ -212,7 +295,7 @@ def _fit(
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=str(folder),
-            callbacks=[_Results(coordinator, known, tick, guard, stops)],
+            callbacks=[_Results(coordinator, known, tick, guard, stops, key)],
             stop=_Interrupt(coordinator),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from kdsearch.search.coordinator import Coordinator, Idle
+from kdsearch.search.failures import Failure
 from kdsearch.search.trial_states import Job
 from kdsearch.spaces.errors import KdsearchError
 from kdsearch.trainables.protocol import EpochReport, MemberState, Pack
@@ -93,6 +94,11 @@ class Simulator:
         while True:
             self._hand_out()
             if not self._events:
+                due = self._coordinator.next_retry
+                if due is not None:
+                    # times are whole microseconds: never less than one
+                    self._clock.seconds += max(1e-6, (due - self._clock()).total_seconds())
+                    continue
                 if not self._coordinator.done:
                     raise KdsearchError(
                         "the simulation ended before the search was done: no trial is left to run"
@@ -150,7 +156,10 @@ class Simulator:
         self.progress.epochs += len(event.reports)
         job, pack = event.job, event.pack
         dropped = self._coordinator.on_result(
-            job.id, event.reports, event.failure, self._saved(job, event.reports)
+            job.id,
+            event.reports,
+            None if event.failure is None else Failure(reason=event.failure),
+            self._saved(job, event.reports),
         )
         if pack is not None and event.failure is None:
             for number in dropped:

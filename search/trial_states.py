@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from kdsearch.search.trialdb.states import Ending
 from kdsearch.trainables.protocol import Member
 
 
@@ -32,6 +33,7 @@ class PastTrial:
     epochs: Sequence[PastEpoch] = ()  # of a trial that was cut off or stopped
     checkpoint: Path | None = None
     checkpoint_epoch: int = 0
+    endings: Sequence[Ending | None] = ()  # of its attempts, in order
 
 
 @dataclass
@@ -45,7 +47,14 @@ class LiveTrial:
     plan: Mapping[str, Any] = field(default_factory=dict)
     design: str = ""  # how it came to be asked for
     attempt: int = 0  # the newest one
-    failures: int = 0  # attempts of this run that failed; an interrupt is no failure
+    failures: int = 0  # attempts that failed with nobody else to blame; an interrupt is no failure
+    nodes_lost: int = 0  # attempts of this run that ended with their node
+    avoid: set[str] = field(default_factory=set)  # nodes of this run where it failed, or its pack did
+    returned: int = (
+        0  # times that it was handed out in vain since its last attempt: to a node to avoid, or to none
+    )
+    alone: bool = False  # it failed, or its pack did: it shares no pack any more
+    progressed: bool = False  # the newest attempt has come to the end of an epoch
     checkpoint: Path | None = None
     checkpoint_epoch: int = 0  # that it stands at; one that could not be written leaves an earlier one behind
     output: Path | None = None
@@ -79,6 +88,8 @@ class Job:
     save_at: tuple[
         int, ...
     ] = ()  # epochs after which every member is checkpointed, whatever else is asked for
+    avoid: frozenset[str] = frozenset()  # nodes where a member failed: another one is better, if there is one
+    returned: int = 0  # times that it was handed out in vain
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,11 @@ DEFAULTS: Mapping[str, object] = {
     "fail": [],
     "diverge": [],
     "kill": [],
+    "nan": [],
+    "hang": [],
+    "freeze": [],
+    "leak": [],
+    "at": 1,
     "marker": "",
     "target": "",
     "metaparameters": {},
@@ -41,15 +47,17 @@ class ConstantPack:
     settings: `epochs`; `epoch_s` (seconds slept an epoch and pack); `noise` (width of the uniform noise, per cent);
     `curve` (per cent that epoch n adds divided by n); `wobble` (width of further noise, drawn anew in each epoch);
     `effects` ({"parameter=value": per cent}); `metaparameters` ({name: [low, high]}: declared as differentiable, they
-    stay where they start); `fail`, `diverge`, `kill` (numbers of members that raise, diverge, or
-    end their worker's process in the first epoch); `marker` (a folder: a member misbehaves once only, and leaves a
-    file there).
+    stay where they start); `fail`, `diverge`, `nan`, `kill`, `hang`, `freeze`, `leak` (numbers of members that raise,
+    diverge, report NaN from then on, end their worker's process, sleep for ever, stop the process, or take memory
+    without end); `at` (the epoch in which they do); `marker` (a folder: a member misbehaves once only, but for
+    `diverge` and `nan`, and leaves a file there).
     """
 
     def __init__(self, settings: Mapping[str, object], members: Sequence[Member]) -> None:
         self._settings = {**DEFAULTS, **settings}
         self._members = {member.number: member for member in members}
         self._epoch = {member.number: _resumed(member) for member in members}
+        self._at = int(str(self._settings["at"]))
 
     @property
     def active(self) -> tuple[int, ...]:
@@ -64,7 +72,7 @@ class ConstantPack:
             self._misbehave(number)
             self._epoch[number] += 1
             state = MemberState.RUNNING
-            if number in _numbers(self._settings["diverge"]):
+            if number in _numbers(self._settings["diverge"]) and self._epoch[number] >= self._at:
                 state = MemberState.DIVERGED
             elif self._epoch[number] >= int(str(self._settings["epochs"])):
                 state = MemberState.COMPLETE
@@ -119,13 +127,17 @@ class ConstantPack:
         epoch = self._epoch[member.number]
         noise, curve, wobble = (float(str(self._settings[name])) for name in ("noise", "curve", "wobble"))
         error = 50.0 + shift + (derive_seed(member.seed, "noise") / 2**63 - 0.5) * noise + curve / epoch
+        if epoch >= self._at and member.number in _numbers(self._settings["nan"]):
+            return float("nan")
         if wobble:
             error += (derive_seed(member.seed, "wobble", epoch) / 2**63 - 0.5) * wobble
         return min(100.0, max(0.0, error))
 
     def _misbehave(self, number: int) -> None:
         marker = str(self._settings["marker"])
-        for kind in ("fail", "kill"):
+        if self._epoch[number] + 1 != self._at:
+            return
+        for kind in ("fail", "kill", "hang", "freeze", "leak"):
             if number not in _numbers(self._settings[kind]):
                 continue
             if marker:
@@ -135,7 +147,21 @@ class ConstantPack:
                 done.touch()
             if kind == "kill":
                 os._exit(1)
+            if kind == "hang":
+                time.sleep(10**9)
+            if kind == "freeze":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if kind == "leak":
+                _leak()
             raise KdsearchError(f"member {number} was told to fail")
+
+
+def _leak() -> None:
+    """Take 64 MB at a time, for ever."""
+    taken = []
+    while True:
+        taken.append(bytearray(os.urandom(1)) * 64_000_000)
+        time.sleep(0.02)
 
 
 def _resumed(member: Member) -> int:

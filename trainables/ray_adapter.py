@@ -6,6 +6,7 @@ the actor lives on, and the driver decides what becomes of the members. Only thi
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import platform
 import sys
@@ -17,10 +18,16 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.experimental.internal_kv import _internal_kv_put
 
 from kdsearch.trainables.keeping import Keeper
 from kdsearch.trainables.protocol import EpochReport, Member, Pack
 from kdsearch.trainables.registry import trainable_kind
+from kdsearch.trainables.watchdog import Limits, Watchdog
+
+LAST_WORDS = (
+    "kdsearch last words"  # namespace in Ray's key-value store: what a watchdog said of a job, by its key
+)
 
 
 def describe_member(member: Member) -> dict[str, Any]:
@@ -53,8 +60,9 @@ class PackTrainable(tune.Trainable):
     job: `id`, `kind`, `settings`, `members`, `data_root`, `device`, `threads`, `checkpoints` (folder or None),
     `checkpoint_every` (epochs), `save_at` (further epochs after which all members are checkpointed), `outputs` (member
     number -> path that gets its weights when it is complete), `storage` (what `storage_of` reads; None: paths are as
-    they are), `stops` (name of the actor that knows which members were
-    stopped; None, or no such key: none ever are).
+    they are), `stops` (name of the actor that knows which members were stopped; None, or no such key: none ever are),
+    `limits` (`Limits` as a mapping), `key` (unique among all jobs of the cluster: where the watchdog leaves its last
+    words), `avoid` (nodes on which it does not begin).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -63,6 +71,11 @@ class PackTrainable(tune.Trainable):
         self._pack: Pack | None = None
         self._stops: Any = None
         self._keeper = Keeper(self._job)
+        self._watchdog = Watchdog(Limits(**self._job.get("limits", {})), self._leave_last_words)
+
+    def whereabouts(self) -> dict[str, str]:
+        """Return where this process is: `host`, and `node` (Ray's name of it)."""
+        return {"host": platform.node(), "node": ray.get_runtime_context().get_node_id()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next job in the same process; nothing of the last one stays."""
@@ -72,6 +85,18 @@ class PackTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """One epoch of the pack without the members that were stopped, or what went wrong in it."""
+        if self._declined():
+            result = self._result([], done=True, started=time.perf_counter(), failure=None)
+            return {**result, "declined": True}
+        with self._watchdog.watching():
+            return self._epoch()
+
+    def _declined(self) -> bool:
+        """Whether the pack shall not run on this node; it has not begun yet."""
+        avoid = self._job.get("avoid", ())
+        return bool(avoid) and self._pack is None and self.whereabouts()["node"] in avoid
+
+    def _epoch(self) -> dict[str, Any]:
         started = time.perf_counter()
         try:
             if self._pack is None:
@@ -108,6 +133,11 @@ class PackTrainable(tune.Trainable):
                 device=job["device"],
             )
 
+    def _leave_last_words(self, words: str) -> None:
+        """Tell the driver, past the thread that hangs, why this process is about to end."""
+        with contextlib.suppress(Exception):  # the end must come all the same
+            _internal_kv_put(self._job["key"], words, overwrite=True, namespace=LAST_WORDS)
+
     def _drop_stopped(self, pack: Pack) -> None:
         """Let members go that the driver stopped after an epoch before this one."""
         name = self._job.get("stops")
@@ -131,6 +161,7 @@ class PackTrainable(tune.Trainable):
             "failure": failure,
             "saved": [],
             "unsaved": [],
+            "declined": False,
             "done": done,
         }
 

@@ -37,7 +37,7 @@ from kdsearch.search.trialdb.operations import (
 )
 from kdsearch.search.trialdb.reads import Attempt, Event, Sweep, Trial
 from kdsearch.search.trialdb.record import decision_event, note_event, read_record
-from kdsearch.search.trialdb.states import Role, SweepState, TrialState
+from kdsearch.search.trialdb.states import Ending, Role, SweepState, TrialState
 from kdsearch.search.trialdb.writer import Writer, WriterStatus
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "Clock",
     "DrawRow",
     "EndAttempts",
+    "Ending",
     "Event",
     "EventRow",
     "FinishTrials",

@@ -21,7 +21,7 @@ from pydantic_core import to_json
 
 from kdsearch.search.trialdb import arrays
 from kdsearch.search.trialdb.column_types import clean_text, plain
-from kdsearch.search.trialdb.states import Role, SweepState, TrialState
+from kdsearch.search.trialdb.states import Ending, Role, SweepState, TrialState
 
 _LONGEST_NAME = 200
 _ROW_BYTES = 100  # about what a row of metrics weighs
@@ -112,13 +112,14 @@ class AttemptStart:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptEnd:
-    """An attempt ended without a result; the trial waits for another one, or to be promoted."""
+    """An attempt ended without a result; the trial waits for another one, or to be promoted (`ending`: None)."""
 
     number: int
     n: int
     at: datetime
     reason: str
     state: Literal[TrialState.WAITING, TrialState.PAUSED] = TrialState.WAITING
+    ending: Ending | None = None
 
     def __post_init__(self) -> None:
         _integers(self, "number", "n")

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from kdsearch.search.trialdb import schema
 from kdsearch.search.trialdb.arrays import unpack
 from kdsearch.search.trialdb.operations import SpaceRow
-from kdsearch.search.trialdb.states import Role, SweepState, TrialState
+from kdsearch.search.trialdb.states import Ending, Role, SweepState, TrialState
 from kdsearch.search.trialdb.writes import sweep_id
 
 
@@ -75,6 +75,7 @@ class Attempt:
     started: datetime
     ended: datetime | None
     reason: str | None
+    ending: Ending | None
     checkpoint: str | None  # path or URL
     checkpoint_epoch: int | None
 

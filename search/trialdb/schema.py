@@ -26,9 +26,9 @@ from sqlalchemy import (
 )
 
 from kdsearch.search.trialdb.column_types import StateWord, UtcDateTime
-from kdsearch.search.trialdb.states import Role, SweepState, TrialState
+from kdsearch.search.trialdb.states import Ending, Role, SweepState, TrialState
 
-REVISION = "0003"  # the newest file in migrations/versions
+REVISION = "0004"  # the newest file in migrations/versions
 VERSION_TABLE = "kdsearch_version"  # not Alembic's default, which Optuna's databases have too
 
 METADATA = MetaData(
@@ -129,6 +129,7 @@ ATTEMPT = Table(
     Column("started", UtcDateTime, nullable=False),
     Column("ended", UtcDateTime),
     Column("reason", Text),  # why it ended
+    Column("ending", StateWord(Ending)),  # what that says of the trial; NULL: nothing is known
     Column("checkpoint", Text),  # path or URL of the newest one
     Column("checkpoint_epoch", Integer),
     PrimaryKeyConstraint("sweep_id", "number", "n"),

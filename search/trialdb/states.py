@@ -31,6 +31,14 @@ class TrialState(StrEnum):
 ENDED = frozenset({TrialState.COMPLETE, TrialState.STOPPED, TrialState.DIVERGED, TrialState.FAILED})
 
 
+class Ending(StrEnum):
+    """What an attempt that ended without a result says of its trial."""
+
+    FAILED = "failed"  # it ran alone and failed: this counts against it
+    SHARED = "shared"  # its pack failed, and nobody knows by whom: it is tried again alone
+    LOST = "lost"  # its driver or node was gone: no failure
+
+
 class Role(StrEnum):
     """What a trial is for."""
 

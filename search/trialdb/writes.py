@@ -19,7 +19,7 @@ from kdsearch.search.trialdb import schema
 from kdsearch.search.trialdb.arrays import record_arrays
 from kdsearch.search.trialdb.engines import insert_into
 from kdsearch.search.trialdb.metric_writes import record_metrics, refuse_unknown_trials
-from kdsearch.search.trialdb.states import SweepState, TrialState
+from kdsearch.search.trialdb.states import Ending, SweepState, TrialState
 from kdsearch.spaces.errors import UnknownNameError
 
 _CHUNK = 500  # numbers in one IN list
@@ -163,7 +163,9 @@ def _start_attempts(connection: Connection, sweep: int, rows: Sequence[ops.Attem
 
 
 def _end_attempts(connection: Connection, sweep: int, rows: Sequence[ops.AttemptEnd]) -> None:
-    values = [{"k": row.number, "a": row.n, "at": row.at, "why": row.reason} for row in rows]
+    values = [
+        {"k": row.number, "a": row.n, "at": row.at, "why": row.reason, "how": row.ending} for row in rows
+    ]
     connection.execute(_attempt_end(sweep), values)
     for row in rows:
         _set_waiting(connection, sweep, row)
@@ -187,7 +189,7 @@ def _set_waiting(connection: Connection, sweep: int, row: ops.AttemptEnd) -> Non
 
 
 def _attempt_end(sweep: int) -> Any:
-    """Return the UPDATE that ends attempts which have not ended (parameters k, a, at, why)."""
+    """Return the UPDATE that ends attempts which have not ended (parameters k, a, at, why, how)."""
     attempt = schema.ATTEMPT
     return (
         update(attempt)
@@ -197,7 +199,7 @@ def _attempt_end(sweep: int) -> Any:
             attempt.c.n == bindparam("a"),
             attempt.c.ended.is_(None),
         )
-        .values(ended=bindparam("at"), reason=bindparam("why"))
+        .values(ended=bindparam("at"), reason=bindparam("why"), ending=bindparam("how"))
     )
 
 
@@ -215,7 +217,16 @@ def _save_checkpoints(connection: Connection, sweep: int, rows: Sequence[ops.Che
 
 def _finish_trials(connection: Connection, sweep: int, rows: Sequence[ops.ResultRow]) -> None:
     refuse_unknown_trials(connection, sweep, {row.number for row in rows})
-    ends = [{"k": row.number, "a": row.attempt, "at": row.at, "why": row.state.value} for row in rows]
+    ends = [
+        {
+            "k": row.number,
+            "a": row.attempt,
+            "at": row.at,
+            "why": row.state.value,
+            "how": Ending.FAILED if row.state is TrialState.FAILED else None,
+        }
+        for row in rows
+    ]
     connection.execute(_attempt_end(sweep), ends)
     trial = schema.TRIAL
     results = ("state", "error", "best_error", "best_epoch", "seconds", "device_seconds", "message", "ended")
@@ -298,7 +309,8 @@ def _mark_running_lost(connection: Connection, sweep: int, rows: Sequence[ops.Lo
         return
     reason = loss.reason
     connection.execute(
-        _attempt_end(sweep), [{"k": number, "a": n, "at": loss.at, "why": reason} for number, n in lost]
+        _attempt_end(sweep),
+        [{"k": number, "a": n, "at": loss.at, "why": reason, "how": Ending.LOST} for number, n in lost],
     )
     connection.execute(
         update(trial)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdsearch.search.coordinator import Coordinator, Idle
+from kdsearch.search.failures import Cause, Failure
 from kdsearch.search.searchers import make_searcher
 from kdsearch.search.trial_states import PastTrial
 from kdsearch.search.trialdb import operations as op
@@ -36,6 +37,8 @@ class Driver:
     def run(self, *, at_most=10_000):
         for _ in range(at_most):
             job = self.coordinator.next_job()
+            if job is Idle.WAIT and self.coordinator.next_retry is not None:
+                continue  # the clock moves with each look
             if isinstance(job, Idle):
                 assert job is Idle.DONE
                 return self
@@ -45,14 +48,16 @@ class Driver:
 
     def _run(self, job):
         if job.id in self.worker_dies:
-            self.coordinator.on_pack_failure(job.id, "the worker process ended")
+            self.coordinator.on_pack_failure(
+                job.id, Failure(reason="the worker process ended", cause=Cause.WORKER)
+            )
             return
         pack = ConstantPack(self.coordinator.sweep.trainable_settings(), job.members)
         while pack.active:
             try:
                 reports = pack.run_epoch()
             except KdsearchError as error:
-                self.coordinator.on_result(job.id, [], str(error))
+                self.coordinator.on_result(job.id, [], Failure(reason=str(error)))
                 return
             for report in reports:
                 path = job.outputs.get(str(report.number))

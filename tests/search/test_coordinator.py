@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from kdsearch.search.baselines import Baseline, baselines_for
 from kdsearch.search.config import StatisticsSettings, load_sweep, parse_sweep
 from kdsearch.search.coordinator import Idle
+from kdsearch.search.failures import Cause, Failure, Place
 from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import operations as op
+from kdsearch.search.trialdb.states import Ending
 from kdsearch.spaces import configuration_key
 from kdsearch.spaces.errors import KdsearchError
 from kdsearch.trainables.data.samples import sample
@@ -81,8 +84,78 @@ def test_a_member_that_fails_is_retried_alone_and_its_neighbours_are_not_lost(cl
 def test_a_failure_that_passes_is_an_attempt_of_the_same_trial(clock, tmp_path):
     driver = Driver(sweep_of(fail=[3], marker=str(tmp_path)), clock, tmp_path).run()
     assert {str(row.state) for row in driver.rows(op.FinishTrials)} == {"complete"}
-    assert len(driver.rows(op.EndAttempts)) == len(driver.jobs[0].members)
+    pack = next(job for job in driver.jobs if 3 in {member.number for member in job.members})
+    ended = {row.number: row.ending for row in driver.rows(op.EndAttempts)}
+    assert ended == {member.number: Ending.SHARED for member in pack.members}
     assert {row.n for row in driver.rows(op.StartAttempts)} == {1, 2}
+
+
+def test_while_a_trial_waits_to_be_tried_again_others_go_on_and_the_sweep_is_not_done(clock, tmp_path):
+    sweep = sweep_of(
+        {"kind": "random", "trials": 3}, fail=[1], run={"pack": 1, "attempts": 2, "backoff_s": 600}
+    )
+    driver = Driver(sweep, clock, tmp_path)
+    for _ in range(3):
+        driver._run(driver.coordinator.next_job())
+    assert driver.coordinator.next_job() is Idle.WAIT
+    assert (driver.coordinator.retrying, driver.coordinator.done) == (1, False)
+    assert {row.number for row in driver.rows(op.FinishTrials)} == {0, 2}
+    clock.now += timedelta(seconds=600)
+    again = driver.coordinator.next_job()
+    assert [member.number for member in again.members] == [1]
+    driver._run(again)
+    assert driver.coordinator.next_job() is Idle.DONE
+    assert (str(driver.rows(op.FinishTrials)[-1].state), driver.coordinator.done) == ("failed", True)
+
+
+def test_a_retry_keeps_away_from_the_node_where_it_failed_and_its_attempts_say_where_they_ran(
+    clock, tmp_path
+):
+    sweep = sweep_of({"kind": "random", "trials": 1}, run={"backoff_s": 0})
+    coordinator = (driver := Driver(sweep, clock, tmp_path)).coordinator
+    first = coordinator.next_job()
+    coordinator.on_start(first.id, Place(host="alpha", node="a1"))
+    coordinator.on_pack_failure(first.id, Failure(reason="gone", cause=Cause.NODE))
+    second = coordinator.next_job()
+    coordinator.on_start(second.id, Place(host="beta", node="b1"))
+    coordinator.on_result(second.id, [], Failure(reason="raised"))
+    third = coordinator.next_job()
+    assert [job.avoid for job in (first, second, third)] == [set(), {"a1"}, {"a1", "b1"}]
+    assert [(row.n, row.host) for row in driver.rows(op.StartAttempts)] == [(1, "alpha"), (2, "beta")]
+    assert [row.ending for row in driver.rows(op.EndAttempts)] == [Ending.LOST, Ending.FAILED]
+
+
+def test_a_pack_that_no_node_takes_any_more_is_handed_out_again_without_an_attempt(clock, tmp_path):
+    driver = Driver(sweep_of({"kind": "random", "trials": 1}), clock, tmp_path)
+    driver.coordinator.on_return(driver.coordinator.next_job().id)
+    assert driver.rows(op.StartAttempts) == []
+    driver.run()
+    assert [(row.number, row.n) for row in driver.rows(op.StartAttempts)] == [(0, 1)]
+    assert str(driver.rows(op.FinishTrials)[0].state) == "complete"
+
+
+def test_a_resume_charges_failures_of_earlier_runs_and_packs_no_suspect_with_others(clock, tmp_path):
+    sweep = sweep_of({"kind": "random", "trials": 4}, fail=[1], run={"attempts": 3, "backoff_s": 0})
+    rows = Driver(sweep_of({"kind": "random", "trials": 4}), clock, tmp_path).run().rows(op.AddTrials)
+    endings = {0: [Ending.LOST], 1: [Ending.SHARED, Ending.FAILED], 2: [Ending.SHARED], 3: [None]}
+    history = {
+        row.number: PastTrial(
+            state="waiting",
+            key=row.configuration_hash,
+            error=None,
+            attempts=len(endings[row.number]),
+            endings=endings[row.number],
+        )
+        for row in rows
+    }
+    driver = Driver(sweep, clock, tmp_path, history=history).run()
+    packs = [sorted(member.number for member in job.members) for job in driver.jobs]
+    assert packs.count([1]) == 2  # of three failures one is behind it
+    assert [2] in packs
+    assert any({0, 3} & set(pack) and not {1, 2} & set(pack) for pack in packs)
+    ends = {row.number: row for row in driver.rows(op.FinishTrials)}
+    assert ends[1].message.startswith("failed in 3 attempts: ")
+    assert {str(ends[number].state) for number in (0, 2, 3)} == {"complete"}
 
 
 def test_a_worker_that_dies_costs_an_attempt(clock, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from kdsearch.analysis.report import write_report
 from kdsearch.analysis.results import analyse
 from kdsearch.search.coordinator import Idle
+from kdsearch.search.failures import Cause, Failure
 from kdsearch.search.schedulers import make_scheduler
 from kdsearch.search.trialdb import TrialDatabase, read_record
 from kdsearch.search.trialdb import operations as op
@@ -169,13 +170,13 @@ def test_a_worker_that_dies_with_promoted_trials_loses_none(clock, tmp_path):
 
 
 def test_a_promoted_trial_without_its_checkpoint_begins_again_and_goes_on_behind_its_rung(clock, tmp_path):
-    driver = Driver(sweep_of({"kind": "random", "trials": 2}, {"pack": 2}), clock, tmp_path)
+    driver = Driver(sweep_of({"kind": "random", "trials": 2}, {"pack": 2, "backoff_s": 0}), clock, tmp_path)
     job = driver.coordinator.next_job()
     driver._run(job)
     up = driver.coordinator.next_job()
     number = up.members[0].number
     driver.coordinator.on_pack_failure(
-        up.id, "the worker process ended"
+        up.id, Failure(reason="the worker process ended", cause=Cause.WORKER)
     )  # alone: its checkpoint is not trusted
     again = driver.coordinator.next_job()
     assert (again.members[0].number, again.members[0].checkpoint) == (number, None)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from kdsearch.search.config import parse_sweep
 from kdsearch.search.coordinator import Idle
+from kdsearch.search.failures import Cause, Failure
 from kdsearch.search.progress import LiveDisplay, seen
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb import operations as op
@@ -128,7 +129,8 @@ def test_a_pack_whose_members_are_all_stopped_leaves_nothing_behind(clock, tmp_p
     other = driver.coordinator.next_job()
     assert driver.coordinator.on_result(other.id, [report(1, 2)], None) == (1,)
     assert driver.coordinator.on_result(job.id, [], None) == ()  # the pack says that it is empty
-    driver.coordinator.on_pack_failure(job.id, "the worker process ended")  # or its worker goes
+    gone = Failure(reason="the worker process ended", cause=Cause.WORKER)
+    driver.coordinator.on_pack_failure(job.id, gone)  # or its worker goes
     assert driver.coordinator.next_job() is Idle.DONE
     assert driver.coordinator.done
 
@@ -215,7 +217,7 @@ def test_a_member_that_fails_is_judged_again_by_its_new_error_and_its_decision_s
         ]
 
     assert coordinator.on_result(job.id, reports(2, {0: 50.0, 1: 40.0}), None) == ()
-    coordinator.on_pack_failure(job.id, "the worker process ended")
+    coordinator.on_pack_failure(job.id, Failure(reason="the worker process ended", cause=Cause.WORKER))
     alone = [coordinator.next_job() for _ in range(4)]
     assert [[member.number for member in each.members] for each in alone] == [[0], [1], [2], [3]]
     assert coordinator.on_result(alone[0].id, reports(2, {0: 60.0}), None) == ()  # above 40, and goes on

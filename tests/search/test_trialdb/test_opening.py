@@ -182,7 +182,7 @@ def tables(path: Path) -> dict[str, list[dict]]:
     return found
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
 def test_an_older_database_is_brought_up_to_date_and_loses_nothing(revision, url, path, make, clock):
     kept(revision, path)
     before = tables(path)
@@ -194,7 +194,9 @@ def test_an_older_database_is_brought_up_to_date_and_loses_nothing(revision, url
         assert compare_metadata(context, METADATA) == []
         assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
     trials = [{"plan": None, **row} for row in before["trial"]]
-    assert tables(path) == {**before, "trial": trials, "trial_array": []}
+    attempts = [{**row, "ending": None} for row in before["attempt"]]
+    arrays = before.get("trial_array", [])
+    assert tables(path) == {**before, "trial": trials, "attempt": attempts, "trial_array": arrays}
     with TrialDatabase.open(url, clock=clock) as database:
         states = [trial.state for trial in database.trials("ktg-digits")]
         assert states == ["complete", "complete", "diverged", "waiting", "waiting"]
@@ -207,7 +209,7 @@ def test_an_older_database_is_brought_up_to_date_and_loses_nothing(revision, url
         assert frame["error"][:4].tolist() == [25.0, 26.0, pytest.approx(math.nan, nan_ok=True), 1.0]
         planned = [number for number, row in enumerate(trials) if row["plan"]]
         assert frame.index[frame["method"].notna()].tolist() == [*planned, 5]
-        assert list(database.arrays("ktg-digits")) == [(5, "cka")]
+        assert list(database.arrays("ktg-digits")) == [*[(0, "cka") for _ in arrays], (5, "cka")]
         assert len(database.curves_frame("ktg-digits")) == 24
         assert read_record(database, "ktg-digits").notes == ("the budget was spent",)
 
@@ -224,7 +226,7 @@ def test_a_migration_that_is_cut_short_leaves_the_database_as_it_was(url, path, 
     assert "plan" in tables(path)["trial"][0]
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
 def test_every_migration_can_be_taken_back(url, path, revision):
     kept(revision, path)
     before = tables(path)
