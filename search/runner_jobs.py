@@ -182,6 +182,14 @@ class Jobs:
                     raise
             sleep(_LOOK_EVERY_S)
 
+    def stop(self, name: str) -> Job:
+        """Have a job stopped, which may take a minute; the job as it ended."""
+        with _told(self.address):
+            self._client.stop_job(name)
+        while not (job := self.job(name)).ended:
+            sleep(_LOOK_EVERY_S)
+        return job
+
     def _tail(self, name: str, seen: int, write: Callable[[str], None]) -> int:
         """Hand over what is behind `seen` characters, until the stream ends; the characters seen then."""
         count = 0

@@ -50,6 +50,7 @@ _OPEN = "--allow-open-cluster"
     help="The cluster's Jobs API: http://HEAD:8265.",
 )
 @click.option("--follow", metavar="ID", help="Follow this job instead of submitting one.")
+@click.option("--stop", metavar="ID", help="Stop this job; its sweep can be gone on with.")
 @click.option("--detach", is_flag=True, help="Do not follow the job.")
 @click.option(
     "--db",
@@ -86,6 +87,7 @@ def submit(
     preset_or_file: str | None,
     address: str,
     follow: str | None,
+    stop: str | None,
     detach: bool,  # noqa: FBT001 click passes flags by name
     as_json: bool,  # noqa: FBT001 likewise
     **options: Any,
@@ -97,27 +99,31 @@ def submit(
     """
     from kdsearch.search.runner_jobs import Jobs  # noqa: PLC0415 imports Ray
 
-    context = click.get_current_context()
-    submission = _submission(context, preset_or_file, options) if follow is None else None
-    if follow is not None:
-        _check_alone(context, follow)
+    known = follow or stop
+    if known is not None:
+        _check_alone("follow" if follow is not None else "stop")
+    submission = _submission(preset_or_file, options) if known is None else None
     jobs = Jobs(address, allow_open=options["allow_open"])
-    job = jobs.job(str(follow)) if submission is None else jobs.submit(submission)
+    job = jobs.job(str(known)) if submission is None else jobs.submit(submission)
     if submission is not None:
         _say(f"{submission.name} is job {job.id} at {jobs.address}; {_where(submission.database)}")
-    if detach:
+    if stop is not None:
+        job = _stopped(jobs, job)
+    elif detach:
         _say(_how(job.id, jobs.address))
     else:
         job = _followed(jobs, job, quiet=as_json)
     if as_json:
         print_json(_summary(jobs, job))
-    return job.code if job.ended else 0
+    return job.code if job.ended and stop is None else 0
 
 
-def _submission(context: click.Context, preset_or_file: str | None, options: dict[str, Any]) -> Submission:
+def _submission(preset_or_file: str | None, options: dict[str, Any]) -> Submission:
     """The job that the command line asks for, checked as `kdsearch sweep` checks it."""
     if preset_or_file is None:
-        raise UsageError("there is no sweep to submit", f"{context.get_usage()}, or --follow ID.")
+        raise UsageError(
+            "there is no sweep to submit", "Give a preset or a file, or --follow ID, or --stop ID."
+        )
     sweep = load_sweep(preset_or_file, options["changes"], options["seed"])
     sweep = parse_sweep({**sweep.resolved(), "name": options["name"] or sweep.name}, "the sweep")
     refines = isinstance(sweep.searcher, RefinementSettings)
@@ -143,19 +149,31 @@ def _forwarded(options: dict[str, Any]) -> list[str]:
     return [*words, _OPEN] if options["allow_open"] else words
 
 
-def _check_alone(context: click.Context, follow: str) -> None:
-    """Refuse what asks for a job beside one that is followed."""
+def _check_alone(option: str) -> None:
+    """Refuse what asks for a new job beside one that is followed or stopped."""
+    context = click.get_current_context()
+    words = {"preset_or_file": "a sweep", "changes": "--set"}
     given = [
-        name.replace("_", "-").replace("preset-or-file", "a sweep").replace("changes", "set")
+        words.get(name, f"--{name.replace('_', '-')}")
         for name in context.params
-        if name not in {"follow", "address", "as_json", "allow_open"}
+        if name not in {option, "address", "as_json", "allow_open"}
         and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
     if given:
         raise UsageError(
-            f"--follow {follow} is given with {', '.join(given)}",
-            "Following takes --address and --json alone.",
+            f"--{option} {context.params[option]} is given with {', '.join(given)}",
+            f"--{option} goes with --address and --json alone.",
         )
+
+
+def _stopped(jobs: Jobs, job: Job) -> Job:
+    """Stop a job, if it runs."""
+    if job.ended:
+        _say(f"Job {job.id} runs no more. {_ending(job)}")
+        return job
+    job = jobs.stop(job.id)
+    _say(_ending(job))
+    return job
 
 
 def _followed(jobs: Jobs, job: Job, *, quiet: bool) -> Job:
@@ -174,7 +192,7 @@ def _followed(jobs: Jobs, job: Job, *, quiet: bool) -> Job:
 def _how(job: str, address: str) -> str:
     return (
         f"Follow it with: kdsearch submit --follow {job} --address {address}\n"
-        f"Stop it with:   ray job stop {job} --address {address}"
+        f"Stop it with:   kdsearch submit --stop {job} --address {address}"
     )
 
 

@@ -67,6 +67,9 @@ class Client:
             start_time=1_780_000_000_000,
         )
 
+    def stop_job(self, name):
+        self.jobs[name].status = "STOPPED"
+
     async def tail_job_logs(self, name):
         for piece in self.pieces:
             yield piece
@@ -165,7 +168,7 @@ def test_the_exit_code_is_the_jobs(client, capsys, ending, code, words):
 def test_a_sweep_that_runs_is_not_submitted_twice_and_one_that_ended_is_again(client, capsys):
     client.ending = {"status": "RUNNING"}
     assert _run(["submit", "s.yaml", *ADDRESS, "--detach"]) == 0
-    assert "Stop it with: ray job stop kdsearch-s-1 --address http://head:8265" in told(capsys)[1]
+    assert "Stop it with: kdsearch submit --stop kdsearch-s-1 --address http://head:8265" in told(capsys)[1]
     assert _run(["submit", "s.yaml", *ADDRESS]) == 2
     _, err = told(capsys)
     assert "sweep s is being run by job kdsearch-s-1, submitted by " in err
@@ -199,6 +202,22 @@ def test_ctrl_c_ends_the_client_alone(client, capsys, monkeypatch):
     assert "kdsearch submit --follow kdsearch-s-1 --address http://head:8265" in err
 
 
+def test_a_job_is_stopped_once(client, capsys):
+    client.ending = {"status": "RUNNING"}
+    assert _run(["submit", "s.yaml", *ADDRESS, "--detach"]) == 0
+    capsys.readouterr()
+    for words in (
+        "Job kdsearch-s-1 was stopped.",
+        "Job kdsearch-s-1 runs no more. Job kdsearch-s-1 was stopped.",
+    ):
+        assert _run(["submit", "--stop", "kdsearch-s-1", *ADDRESS]) == 0
+        assert told(capsys)[1].startswith(words)
+    assert _run(["submit", "--stop", "kdsearch-s-1", "--follow", "kdsearch-s-1", *ADDRESS]) == 2
+    assert "--follow kdsearch-s-1 is given with --stop" in told(capsys)[1]
+    assert _run(["submit", "--stop", "kdsearch-s-2", *ADDRESS]) == 2
+    assert "knows no job 'kdsearch-s-2' Jobs of kdsearch there: kdsearch-s-1." in told(capsys)[1]
+
+
 def test_json_stands_alone_on_standard_output(client, capsys):
     assert _run(["submit", "s.yaml", *ADDRESS, "--json", "--db", "sqlite:////shared/t.db"]) == 0
     out, err = told(capsys)
@@ -213,7 +232,7 @@ def test_json_stands_alone_on_standard_output(client, capsys):
     assert "first second last" in err
     assert "its database is sqlite:////shared/t.db, a file on the head node." in err
     assert _run(["submit", "--follow", "kdsearch-s-1", *ADDRESS, "--json", "--detach"]) == 2
-    assert "--follow kdsearch-s-1 is given with detach" in told(capsys)[1]
+    assert "--follow kdsearch-s-1 is given with --detach" in told(capsys)[1]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +248,7 @@ def test_json_stands_alone_on_standard_output(client, capsys):
         ),
         (["s.yaml", "--storage", "s3://key:pa55word@bucket"], "s3://key:***@bucket holds a password"),
         (["s.yaml", "--follow", "x"], "--follow x is given with a sweep"),
-        (["--follow", "x", "--seed", "3"], "--follow x is given with seed"),
+        (["--follow", "x", "--seed", "3"], "--follow x is given with --seed"),
         (["--follow", "x"], "knows no job 'x' Jobs of kdsearch there: none."),
         (["s.yaml", "--name", "-"], "name"),
     ],
