@@ -37,7 +37,7 @@ _JOBS, _CLIENT = ("http", "https"), "ray"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _CONNECT_S, _KNOCK_S = 5.0, 60.0
 _ANSWER_BYTES = 1 << 16
-_REFUSED, _SILENT = 10, 11  # exit codes of the knocking processes
+_REFUSED, _UNCLEAR = 10, 11  # exit codes of the knocking processes
 
 _GCS = f"""
 import sys
@@ -51,7 +51,7 @@ try:
 except AuthenticationError:
     sys.exit({_REFUSED})
 except Exception:
-    sys.exit({_SILENT})
+    sys.exit({_UNCLEAR})
 """
 _RAY_CLIENT = f"""
 import os, sys
@@ -65,7 +65,7 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
         ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo(ping, timeout=20, metadata=told)
     except grpc.RpcError as error:
         refused = error.code() in {{grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}}
-        sys.exit({_REFUSED} if refused else {_SILENT})
+        sys.exit({_REFUSED} if refused else {_UNCLEAR})
 """
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,8 @@ class Door(StrEnum):
 
     OPEN = "open"
     CLOSED = "closed"
-    SILENT = "silent"
+    SILENT = "silent"  # nothing listens there
+    UNCLEAR = "unclear"  # something does, and does not answer as Ray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +94,16 @@ class Token:
 def access(address: str | None, *, allow_open: bool = False) -> dict[str, str]:
     """Return the variables by which Ray lets us in, and nobody else; to be set before Ray is imported.
 
-    `address`: None for a Ray of our own, else what `--address` takes, or the http address of a Jobs API.
+    `address`: None or `local` for a Ray of our own, else what `--address` takes, or the http address of a Jobs API.
 
     Raises:
         UsageError: the cluster is open to strangers and `allow_open` (or KDSEARCH_ALLOW_OPEN_CLUSTER=1) does not take
-            that risk; it asks for a token and there is none, or another one; a token file cannot be read.
+            that risk; whether it is cannot be found out; it asks for a token and there is none, or another one; a token
+            file cannot be read.
 
     """
     mode = _mode()
-    if address is None:
+    if address is None or address == "local":
         return _own(mode)
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or address
@@ -113,12 +115,12 @@ def access(address: str | None, *, allow_open: bool = False) -> dict[str, str]:
             f"Set {TOKEN_PATH} to the file that holds the cluster's token.",
         )
     door, found = knock(address)
-    variables = {MODE: mode or (_WITH_TOKEN if token and door is not Door.OPEN else _DISABLED)}
+    variables = {MODE: mode or (_WITH_TOKEN if token and door is Door.CLOSED else _DISABLED)}
     if door is Door.SILENT:  # the one who joins says so, in words that fit
         return variables
     local = is_loopback(found)
-    if door is Door.OPEN and not local:
-        _check_open(found, allow_open=allow_open)
+    if door in {Door.OPEN, Door.UNCLEAR} and not local:
+        _check_open(found, door, allow_open=allow_open)
     if door is Door.CLOSED:
         _check_token(address, token, mode)
     return {**variables, LOOPBACK: "0"} if local and "://" not in found else variables
@@ -145,17 +147,30 @@ def _mode() -> str | None:
     return mode.lower()
 
 
-def _check_open(address: str, *, allow_open: bool) -> None:
-    risk = "it let us in without a token, and so does it let in anyone who reaches it and wants to run code there"
+def _check_open(address: str, door: Door, *, allow_open: bool) -> None:
+    told, hint = (_open if door is Door.OPEN else _unclear)(address)
     if allow_open or os.environ.get(ALLOW_OPEN, "").lower() in {"1", "true", "yes"}:
-        _log.warning("the Ray cluster at %s is open: %s", address, risk)
+        _log.warning("%s", told)
         return
-    raise UsageError(
-        f"the Ray cluster at {address} is open: {risk}",
-        "Turn tokens on: make one with `kdsearch token ray.token`, and give RAY_AUTH_MODE=token and "
-        "RAY_AUTH_TOKEN_PATH=ray.token to every `ray start` of the cluster and to this command (SECURITY.md has the "
-        f"steps). To take the risk: --allow-open-cluster, or {ALLOW_OPEN}=1.",
+    raise UsageError(told, f"{hint} To go on all the same: --allow-open-cluster, or {ALLOW_OPEN}=1.")
+
+
+def _open(address: str) -> tuple[str, str]:
+    told = f"the Ray cluster at {address} is open: it let us in without a token, and so it does anyone who reaches it"
+    hint = (
+        "Whoever is in can run code there. Turn tokens on: make one with `kdsearch token ray.token`, and give "
+        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=ray.token to every `ray start` of the cluster and to this command "
+        "(SECURITY.md has the steps)."
     )
+    return told, hint
+
+
+def _unclear(address: str) -> tuple[str, str]:
+    told = f"whether a Ray cluster at {address} is open cannot be found out: what listens there does not answer as Ray"
+    hint = (
+        "Is it the port of Ray's GCS (HOST:6379), client (ray://HOST:10001) or Jobs API (http://HOST:8265)?"
+    )
+    return told, hint
 
 
 def _check_token(address: str, token: Token | None, mode: str | None) -> None:
@@ -267,14 +282,17 @@ def knock(address: str, token: Token | None = None) -> tuple[Door, str]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Door.SILENT, address
+        return Door.UNCLEAR, address
     found = done.stdout.strip().splitlines()[-1:] if address == "auto" else []
-    return _door(done.returncode, done.stderr, address), found[0] if found else address
+    door = _door(done.returncode, done.stderr, address)
+    if address == "auto" and not found:
+        door = Door.SILENT  # there is no cluster here
+    return door, found[0] if found else address
 
 
 def _door(code: int, stderr: str, address: str) -> Door:
-    if code in {0, _REFUSED, _SILENT}:
-        return {0: Door.OPEN, _REFUSED: Door.CLOSED, _SILENT: Door.SILENT}[code]
+    if code in {0, _REFUSED, _UNCLEAR}:
+        return {0: Door.OPEN, _REFUSED: Door.CLOSED, _UNCLEAR: Door.UNCLEAR}[code]
     told = stderr.strip().splitlines()[-1:] or ["no word"]
     raise UsageError(
         f"whether the Ray cluster at {address} is open to strangers cannot be found out: {told[0]}",
@@ -287,11 +305,11 @@ def _knock_at_jobs(address: str, token: Token | None) -> Door:
     request = Request(f"{address.rstrip('/')}/api/version", headers=headers)  # noqa: S310 http or https, as checked
     try:
         with build_opener(ProxyHandler({}), _NoRedirects()).open(request, timeout=_CONNECT_S) as answer:
-            return Door.OPEN if b"ray_version" in answer.read(_ANSWER_BYTES) else Door.SILENT
+            return Door.OPEN if b"ray_version" in answer.read(_ANSWER_BYTES) else Door.UNCLEAR
     except HTTPError as error:
-        return Door.CLOSED if error.code in {301, 302, 303, 307, 308, 401, 403} else Door.SILENT
-    except (URLError, HTTPException, OSError, ValueError):  # nobody is there, or one who speaks no HTTP
-        return Door.SILENT
+        return Door.CLOSED if error.code in {301, 302, 303, 307, 308, 401, 403} else Door.UNCLEAR
+    except (URLError, HTTPException, OSError, ValueError):  # one who speaks no HTTP, or nobody
+        return Door.UNCLEAR if _listens(*_host_and_port(address)) else Door.SILENT
 
 
 class _NoRedirects(HTTPRedirectHandler):

@@ -98,7 +98,7 @@ def launch_of(options: dict[str, Any]) -> launching.Launch:
     """Where and how to run, as the options say."""
     return launching.Launch(
         db=options["db"],
-        address=options["address"],
+        address=None if options["address"] == "local" else options["address"],
         allow_open=options["allow_open"],
         max_concurrent=options["max_concurrent"],
         data_root=environment_data_root(options["data_root"]),

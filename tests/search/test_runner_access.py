@@ -130,6 +130,19 @@ def test_a_cluster_that_asks_for_a_token_is_shown_the_one_that_there_is(monkeypa
         access(CLUSTER)
 
 
+def test_what_does_not_answer_as_ray_is_refused_unless_told_otherwise(monkeypatch, caplog):
+    answers(monkeypatch, Door.UNCLEAR)
+    with pytest.raises(UsageError, match="cannot be found out"):
+        access(CLUSTER)
+    assert access(CLUSTER, allow_open=True) == {"RAY_AUTH_MODE": "disabled"}
+    assert "cannot be found out" in caplog.text
+
+
+def test_a_local_cluster_by_name_is_one_of_our_own():
+    assert access("local")[runner_access.LOOPBACK] == "0"
+    assert len(access("local")["RAY_AUTH_TOKEN"]) == 64
+
+
 def test_a_cluster_that_does_not_answer_is_left_to_the_one_who_joins(monkeypatch):
     answers(monkeypatch, Door.SILENT)
     assert access(CLUSTER) == {"RAY_AUTH_MODE": "disabled"}
@@ -236,7 +249,7 @@ class _Jobs(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(
     ("code", "stranger"),
-    [(200, Door.OPEN), (401, Door.CLOSED), (403, Door.CLOSED), (302, Door.CLOSED), (500, Door.SILENT)],
+    [(200, Door.OPEN), (401, Door.CLOSED), (403, Door.CLOSED), (302, Door.CLOSED), (500, Door.UNCLEAR)],
 )
 def test_a_jobs_api_is_asked_without_a_token(code, stranger):
     with serving(type("Jobs", (_Jobs,), {"code": code})) as address:
@@ -247,7 +260,7 @@ def test_a_jobs_api_is_asked_without_a_token(code, stranger):
 
 def test_a_server_of_something_else_is_no_jobs_api():
     with serving(type("Metrics", (_Jobs,), {"code": 200, "speaks_ray": False})) as address:
-        assert knock(address) == (Door.SILENT, address)
+        assert knock(address) == (Door.UNCLEAR, address)
 
 
 @contextlib.contextmanager
