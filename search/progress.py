@@ -27,6 +27,7 @@ from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.retrain_settings import RetrainSettings
 from kdsearch.search.searcher_settings import ComparisonSettings
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
+from kdsearch.spaces.printable import printable
 
 _LINE_EVERY_S = 10.0
 _REDRAW_EVERY_S = 0.25
@@ -272,7 +273,7 @@ def panel(coordinator: Coordinator, watch: Watch) -> RenderableType:
     else:
         grid = condition_grid(overview.conditions)
     told = [] if methods else [Text(restriction, style="dim")]
-    notices = [Text(text, style="yellow") for text in coordinator.notices.texts]
+    notices = [Text(printable(text), style="yellow") for text in coordinator.notices.texts]
     return Group(
         _title(coordinator, watch), *told, bar, _counts(coordinator, methods=methods), *notices, grid
     )
