@@ -423,7 +423,7 @@ def _closed_to_strangers() -> Iterator[None]:
 
 def main() -> None:
     """Run it."""
-    trials, epoch_s = int(os.environ.get("KDSEARCH_CHAOS_TRIALS", "160")), 0.25
+    trials, epoch_s = int(os.environ.get("KDSEARCH_CHAOS_TRIALS", "240")), 0.25
     with _closed_to_strangers(), tempfile.TemporaryDirectory(prefix="kdsearch-chaos-") as name:
         begun = time.monotonic()
         site = Site(Path(name), trials, epoch_s)
