@@ -58,6 +58,16 @@ class Baseline:
         digest = data.pop("sha256", None)
         return KnownBaseline(**data) if digest is not None and digest == self._digest() else None
 
+    def known_after(self, state: str | None, sweep: str) -> KnownBaseline | None:
+        """The same for a sweep whose database says that the trial stands so; None: it does not know the trial.
+
+        A training of the sweep itself that the database did not see the end of does not count: its driver was killed
+        before the database had all of it.
+        """
+        known = self.known()
+        cut_off = state is not None and state != "complete"
+        return None if known is not None and cut_off and known.sweep == sweep else known
+
     def remember(
         self,
         *,

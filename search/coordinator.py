@@ -19,6 +19,7 @@ from kdsearch.search.baselines import Baseline
 from kdsearch.search.checkpoints import checkpoints_folder
 from kdsearch.search.config import SweepFile
 from kdsearch.search.failures import Failure, Place
+from kdsearch.search.handed_out import HandedOut
 from kdsearch.search.history import ENDED, History, count_epochs, take_up
 from kdsearch.search.logbook import Logbook
 from kdsearch.search.notices import Notices
@@ -89,11 +90,8 @@ class Coordinator:
         self._packs: deque[list[int]] = deque()
         self._begun: deque[list[int]] = deque()  # trials that had a worker and lost it: they go first
         self._held: list[int] = []  # trials whose inputs are not ready
-        self._running: dict[int, list[int]] = {}  # jobs handed out -> members that are still in them
-        self._staged: dict[int, list[int]] = {}  # jobs handed out that have not begun
-        self._places: dict[int, Place] = {}  # where jobs run, as far as that is known
+        self._out = HandedOut()
         self._retries = Retries(clock, attempts=sweep.run.attempts, backoff_s=sweep.run.backoff_s)
-        self._jobs = 0
         self._history = History(sweep.name, history or {})
         self._logbook = Logbook(sweep.name, submit, clock)
         self.notices = Notices(sweep.name, submit, clock)
@@ -118,7 +116,7 @@ class Coordinator:
             pack = self._next_pack()
             if pack:
                 return self._start(pack)
-            if self._running or self._retries:
+            if self._out or self._retries:
                 return Idle.WAIT
             if not self._paused:
                 break
@@ -126,15 +124,9 @@ class Coordinator:
         return Idle.DONE
 
     def on_start(self, job: int, place: Place | None = None) -> None:
-        """A pack runs now, at `place` if that is known.
-
-        Jobs are handed out a little before, so that workers never wait for the next one.
-        """
-        if place is not None:
-            self._places[job] = place
+        """A pack runs now, at `place` if that is known."""
         host = self._host if place is None else place.host
-        numbers = [number for number in self._staged.pop(job, ()) if number in self._running.get(job, ())]
-        now = self._clock()
+        numbers, now = self._out.begin(job, place), self._clock()
         for number in numbers:
             self._trials[number].attempt += 1
             self._trials[number].progressed = False
@@ -157,7 +149,7 @@ class Coordinator:
         before its next epoch. What is reported of them later is passed over.
         """
         self.on_start(job)
-        mine = [report for report in reports if report.number in self._running.get(job, ())]
+        mine = [report for report in reports if report.number in self._out.members(job)]
         if mine:
             self._submit(op.RecordMetrics(self.sweep.name, metric_rows(mine, self._trials)))
             arrays = array_rows(mine, self._trials)
@@ -176,16 +168,13 @@ class Coordinator:
             self._on_report(job, report, leaves.get(report.number))
         if failure is not None:
             self.on_pack_failure(job, failure)
-        if job in self._running and not self._running[job]:
-            del self._running[job]
-            self._places.pop(job, None)
         self._record()
         return tuple(leaves)
 
     def on_pack_failure(self, job: int, failure: Failure) -> None:
         """A pack failed, or its worker or node is gone: every member that was still in it is tried again, alone."""
         self.on_start(job)
-        members, place = self._running.pop(job, []), self._places.pop(job, None)
+        members, place = self._out.end(job)
         for number in members:
             trial = self._trials[number]
             ending = self._retries.charge(
@@ -205,8 +194,7 @@ class Coordinator:
 
     def on_return(self, job: int) -> None:
         """A pack was handed out in vain: to a node that it avoids, or to none. It is handed out again in a moment."""
-        members = self._running.pop(job, [])
-        self._staged.pop(job, None)
+        members, _ = self._out.end(job)
         for number in members:
             self._retries.put_back(self._trials[number])
 
@@ -214,8 +202,7 @@ class Coordinator:
         """Mark what runs; nothing more is started. Safe to call twice."""
         self.interrupted = True
         self._submit(op.MarkRunningLost(self.sweep.name, (op.Loss(reason=reason, at=self._clock()),)))
-        self._running.clear()
-        self._staged.clear()
+        self._out.clear()
 
     def follow(self, workers: int) -> None:
         """Make packs for so many workers from now on: nodes come and go."""
@@ -224,20 +211,18 @@ class Coordinator:
     @property
     def packs(self) -> tuple[int, int]:
         """Packs that run now, and packs that were handed out and wait for a place."""
-        return len(self._running.keys() - self._staged.keys()), len(
-            self._staged.keys() & self._running.keys()
-        )
+        return self._out.packs
 
     @property
     def running(self) -> int:
         """Trials that run now."""
-        return sum(len(numbers) for job, numbers in self._running.items() if job not in self._staged)
+        return self._out.running
 
     @property
     def done(self) -> bool:
         """The searcher is done and nothing runs."""
         waiting = self._packs or self._begun or self._paused or self._retries
-        return self.searcher.done and not self._running and not waiting
+        return self.searcher.done and not self._out and not waiting
 
     @property
     def paused(self) -> int:
@@ -273,24 +258,16 @@ class Coordinator:
         past = self._history.get(trial.number)
         if past is not None:
             take_up(trial, past)
-        known = baseline.known()
-        if (
-            known is not None
-            and past is not None
-            and past.state != "complete"
-            and known.sweep == self.sweep.name
-        ):
-            known = None  # trained here, by a driver that was killed before the database had all of it
-        if known is not None and past is not None and past.state == "complete":
-            self._teachers.found(baseline)
+        known = baseline.known_after(None if past is None else past.state, self.sweep.name)
+        if known is None:
+            self._packs.append([trial.number])
             return
-        if known is not None:
-            self._teachers.found(baseline)
-            trial.last_error, trial.best_error = known.error, known.best_error
-            trial.best_epoch, trial.last_epoch = known.best_epoch, known.last_epoch
-            self._finish(trial, "complete", f"reused: trained as trial {known.trial} of sweep {known.sweep}")
+        self._teachers.found(baseline)
+        if past is not None and past.state == "complete":
             return
-        self._packs.append([trial.number])
+        trial.last_error, trial.best_error = known.error, known.best_error
+        trial.best_epoch, trial.last_epoch = known.best_epoch, known.last_epoch
+        self._finish(trial, "complete", f"reused: trained as trial {known.trial} of sweep {known.sweep}")
 
     def _next_pack(self) -> list[int]:
         """Trials that were cut off first, then promoted ones, then new ones; empty if there is nothing to run.
@@ -407,10 +384,7 @@ class Coordinator:
     # -- results out --------------------------------------------------------------------------------------------------
 
     def _start(self, numbers: list[int]) -> Job:
-        job = self._jobs
-        self._jobs += 1
-        self._running[job] = list(numbers)
-        self._staged[job] = list(numbers)
+        job = self._out.add(numbers)
         members = tuple(self._member(self._trials[number]) for number in numbers)
         outputs = {
             str(number): str(self._trials[number].output)
@@ -439,7 +413,7 @@ class Coordinator:
         trial.progressed = True
         if report.state is MemberState.RUNNING and leaves is None:
             return
-        self._running[job].remove(report.number)
+        self._out.leave(job, report.number)
         if leaves is not None and leaves.paused:
             self._wait(trial, told(leaves))
             return
