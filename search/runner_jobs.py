@@ -26,6 +26,7 @@ from kdsearch.search.runner import RunnerError
 from kdsearch.search.runner_access import access
 from kdsearch.search.submission import DATABASE, HOST, PREFIX, SWEEP, USER, Submission, job_id
 from kdsearch.spaces.errors import UsageError
+from kdsearch.spaces.printable import printable
 
 DASHBOARD_PORT = 8265
 _CONNECT_S = 5.0
@@ -254,9 +255,9 @@ def _job(details: Any) -> Job:
     return Job(
         id=str(details.submission_id),
         status=str(getattr(details.status, "value", details.status)),
-        message=details.message or "",
+        message=printable(details.message or ""),
         exit_code=details.driver_exit_code,
-        metadata=details.metadata or {},
+        metadata={key: printable(value) for key, value in (details.metadata or {}).items()},
         began=None if began is None else datetime.fromtimestamp(began / 1000, UTC),
     )
 

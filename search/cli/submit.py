@@ -30,6 +30,7 @@ from kdsearch.search.submission import (
     make_submission,
 )
 from kdsearch.spaces.errors import UsageError
+from kdsearch.spaces.printable import printable
 
 if TYPE_CHECKING:
     from kdsearch.search.runner_jobs import Job, Jobs
@@ -179,7 +180,7 @@ def _stopped(jobs: Jobs, job: Job) -> Job:
 def _followed(jobs: Jobs, job: Job, *, quiet: bool) -> Job:
     """Show a job's log until it ends; on standard error where standard output is for JSON."""
     try:
-        job = jobs.follow(job.id, lambda text: click.echo(text, nl=False, err=quiet))
+        job = jobs.follow(job.id, lambda text: click.echo(printable(text), nl=False, err=quiet))
     except KeyboardInterrupt:
         raise Interrupted(f"no longer following; job {job.id} runs on", _how(job.id, jobs.address)) from None
     except RunnerError as error:

@@ -118,6 +118,15 @@ def test_a_connection_that_is_lost_costs_no_line_and_doubles_none(client, capsys
     assert told(capsys)[0] == client.log
 
 
+def test_what_a_job_says_is_text_to_the_terminal(client, capsys):
+    client.pieces, client.log = [], "plain \x1b]0;title\x07\n"
+    client.ending = {"status": "FAILED", "message": "\x1b[2J"}
+    assert _run(["submit", "s.yaml", *ADDRESS]) == 1
+    out, err = told(capsys)
+    assert out == "plain \\x1b]0;title\\x07\n"
+    assert "failed: \\x1b[2J" in err
+
+
 def test_a_head_that_does_not_come_back_is_told(client, capsys, monkeypatch):
     def gone(name):
         raise ConnectionError("no route to host")
