@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # One image for head, workers and jobs: identical Python, Ray and kdsearch, as constraints.txt pins them, for a user
-# without rights. `docker build -t kdsearch:cpu .`, or with `--build-arg TORCH=cuda -t kdsearch:cuda` for GPUs.
+# without rights. Each of them is healthy in a way of its own: the checks stand in docker-compose.yml and the manifests.
+# `docker build -t kdsearch:cpu .`, or with `--build-arg TORCH=cuda -t kdsearch:cuda` for GPUs.
 ARG PYTHON=3.11.14-slim-bookworm
 
 FROM python:${PYTHON} AS build
