@@ -102,14 +102,27 @@ class Baseline:
 
 
 def baselines_for(
-    sweep: SweepFile, folder: Path, data_root: Path | None, storage: Storage = SHARED
+    sweep: SweepFile,
+    folder: Path,
+    data_root: Path | None,
+    storage: Storage = SHARED,
+    contents: Mapping[str, str] | None = None,
 ) -> list[Baseline]:
-    """The trainings that come before a sweep's trials, as its trainable says; they are numbered from 0."""
+    """The trainings that come before a sweep's trials, as its trainable says; they are numbered from 0.
+
+    contents: digests of the data, by the names of a retraining's data sets; None: they are looked at here.
+    """
     kind = trainable_kind(sweep.trainable.kind)
     found: list[Baseline] = []
     for data, settings in sweep.settings_by_data().items():
         before = _wanted(sweep, kind, settings)
-        content = kind.content(settings, data_root) if before else ""
+        content = (
+            ""
+            if not before
+            else kind.content(settings, data_root)
+            if contents is None
+            else contents[data or ""]
+        )
         plan = _plan(sweep, data)
         for wanted in before:
             model = wanted.model

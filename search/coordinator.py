@@ -193,10 +193,16 @@ class Coordinator:
         self._record()
 
     def on_return(self, job: int) -> None:
-        """A pack was handed out in vain: to a node that it avoids, or to none. It is handed out again in a moment."""
+        """A pack was handed out in vain, to a node that it avoids or to none: it is handed out again, and never began.
+
+        A trial that is alone may have been declined, and is handed out again in a moment; a pack goes first.
+        """
         members, _ = self._out.end(job)
-        for number in members:
-            self._retries.put_back(self._trials[number])
+        if len(members) == 1:
+            self._retries.put_back(self._trials[members[0]])
+        elif members:
+            begun = self._trials[members[0]].attempt > 0
+            (self._begun if begun else self._packs).appendleft(list(members))
 
     def interrupt(self, reason: str) -> None:
         """Mark what runs; nothing more is started. Safe to call twice."""

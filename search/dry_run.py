@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kdsearch.search.baselines import pretrainings
@@ -21,6 +22,7 @@ from kdsearch.search.packing import packed
 from kdsearch.search.runner import Slots, local_slots, ray_session
 from kdsearch.search.searchers import make_searcher, nobody
 from kdsearch.search.searchers.base import Request, Searcher
+from kdsearch.search.stores import absolute
 from kdsearch.search.trial_states import LiveTrial
 from kdsearch.search.trialdb.database import check_place
 from kdsearch.search.trialdb.errors import SweepNameTakenError
@@ -28,6 +30,7 @@ from kdsearch.spaces import DesignSpace, describe
 from kdsearch.spaces.errors import KdsearchError
 from kdsearch.trainables.declared import resolved_settings
 from kdsearch.trainables.registry import trainable_kind
+from kdsearch.trainables.storage import Remote, is_url
 
 FIRST = 5  # configurations that are shown
 
@@ -36,7 +39,7 @@ FIRST = 5  # configurations that are shown
 class Problem:
     """Why the sweep could not begin."""
 
-    what: str  # data, resources, database or report
+    what: str  # data, resources, storage, database or report
     error: KdsearchError
 
 
@@ -78,6 +81,7 @@ def dry_run(sweep: SweepFile, launch: Launch, *, name: str | None) -> DryRun:
         "resources": _resources(sweep, launch, slots, requests),
         "data": _data(sweep, launch, problems),
     }
+    _storage(launch, problems)
     _place(launch, problems)
     return DryRun(found=found, problems=problems)
 
@@ -92,6 +96,15 @@ def _slots(sweep: SweepFile, launch: Launch, problems: list[Problem]) -> Slots |
     except KdsearchError as error:
         problems.append(Problem(what="resources", error=error))
         return None
+
+
+def _storage(launch: Launch, problems: list[Problem]) -> None:
+    """Whether the storage can be opened; whether it can be written is found out by a run."""
+    try:
+        if launch.storage is not None and is_url(absolute(launch.storage)):
+            Remote(launch.storage, Path())
+    except KdsearchError as error:
+        problems.append(Problem(what="storage", error=error))
 
 
 def _place(launch: Launch, problems: list[Problem]) -> None:

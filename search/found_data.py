@@ -26,14 +26,19 @@ from kdsearch.trainables.training_settings import read_data
 class FoundData:
     """What was found of a sweep's data."""
 
-    content: str  # digest; "" where there is nothing that could be other data
+    contents: Mapping[str, str]  # digest of each data set of a retraining; of any other sweep one, under ""
     root: str | None  # absolute; None: none is given, or none that is there (and none was needed)
     notes: Sequence[str]  # for the reader
+
+    @property
+    def content(self) -> str:
+        """All digests as one text; "" where there is nothing that could be other data."""
+        return " ".join(self.contents.values())
 
 
 def check_data(sweep: SweepFile, data_root: Path | None) -> FoundData:
     """Refuse missing or broken data before anything is written or started."""
-    kind, notes, contents = trainable_kind(sweep.trainable.kind), list[str](), list[str]()
+    kind, notes, contents = trainable_kind(sweep.trainable.kind), list[str](), dict[str, str]()
     for label, settings in sweep.settings_by_data().items():
         try:
             notes += kind.check_data(settings, data_root)
@@ -41,11 +46,11 @@ def check_data(sweep: SweepFile, data_root: Path | None) -> FoundData:
             if label is not None and label not in error.message:
                 error.message = f"{label}: {error.message}"
             raise
-        contents.append(kind.content(settings, data_root))
+        contents[label or ""] = kind.content(settings, data_root)
         if isinstance(sweep.searcher, RetrainSettings):
             notes += _trained_share(settings, data_root, on_all=sweep.searcher.train_on == "all")
     own = list(dict.fromkeys(notes))
-    return FoundData(content=" ".join(contents), root=_absolute(data_root), notes=own)
+    return FoundData(contents=contents, root=_absolute(data_root), notes=own)
 
 
 def _trained_share(settings: Mapping[str, Any], data_root: Path | None, *, on_all: bool) -> list[str]:

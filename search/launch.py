@@ -23,10 +23,11 @@ from kdsearch.search.code_version import code_version
 from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.environment import environment
-from kdsearch.search.found_data import check_data, check_same_data, events_of, write_notes
+from kdsearch.search.fleets import data_root_of, drivers_data, joined
+from kdsearch.search.found_data import FoundData, check_same_data, events_of, write_notes
 from kdsearch.search.imported import check_not_imported
 from kdsearch.search.progress import Display
-from kdsearch.search.runner import Interrupted, RayOptions, ray_session, run
+from kdsearch.search.runner import Interrupted, RayOptions, Slots, ray_session, run
 from kdsearch.search.schedulers import Scheduler, make_scheduler
 from kdsearch.search.searchers import Chooser, make_searcher, nobody
 from kdsearch.search.searchers.base import Note
@@ -59,9 +60,11 @@ class Launch:
     allow_open: bool = False  # join a cluster that lets strangers in
     max_concurrent: int | None = None  # overrides the sweep file's
     data_root: Path | None = None
-    storage: str | None = (
-        None  # folder or URL of checkpoints and weights; None: as before, else beside the database
+    data_root_given: bool = (
+        False  # for every node of a cluster; else nodes look into their own environment first
     )
+    storage: str | None = None  # folder or URL of checkpoints; None: as before, else beside the database
+    ship_code: bool = False  # send kdsearch's code to the nodes of a cluster
     wait_s: float = 0.0  # how long to wait at the start for nodes that a pack fits on
     say: Callable[[str], None] = lambda _: None  # told what is waited for before a display is there
     command: str = ""
@@ -107,8 +110,10 @@ def start(
     """
     store = new_store(launch.storage, files_folder(launch.db), sweep.name)
     answered = with_table(sweep, launch.db, store.folder)
-    found = check_data(answered, launch.data_root)
+    found = drivers_data(answered, launch)
     with _ray(sweep, launch) as slots, TrialDatabase.open(launch.db, clock=launch.clock) as database:
+        send_table(store, answered.trainable_settings().get("exported"))
+        options, found = joined(answered, launch, ray_options(sweep, launch), slots, store, found)
         database.create_sweep(
             name=sweep.name,
             kind=kind,
@@ -120,7 +125,7 @@ def start(
             events=[*events_of(found, launch.clock()), *store.events(launch.clock())],
         )
         with _driving(database, sweep.name, store) as driving:
-            _run(answered, driving, launch, slots, display, chooser)
+            _run(answered, driving, launch, _Means(options, slots, found), display, chooser)
 
 
 def resume(
@@ -161,15 +166,19 @@ def resume(
         if check is not None:
             check(sweep)
         answered = with_table(sweep, launch.db, driving.store.folder)
-        found = check_data(answered, launch.data_root)
-        check_same_data(sweep, database, found)
+        seen = drivers_data(answered, launch)
+        if seen is not None:
+            check_same_data(sweep, database, seen)
         decided = [event.data for event in database.events(name, kinds=["decision"])]
         chooser = None if ask is None else replayed(decided, ask)
         with _ray(sweep, launch) as slots:
+            send_table(driving.store, answered.trainable_settings().get("exported"))
+            options, found = joined(answered, launch, ray_options(sweep, launch), slots, driving.store, seen)
+            check_same_data(sweep, database, found)
             keep_choice(database, name, driving.store)
             change.keep(driving, launch)  # nothing is written of a resume that is refused
             write_notes(database, name, found.notes)
-            _run(answered, driving, launch, slots, display, chooser)
+            _run(answered, driving, launch, _Means(options, slots, found), display, chooser)
     return True
 
 
@@ -257,6 +266,15 @@ class _Driving:
     store: Store
 
 
+@dataclass(frozen=True)
+class _Means:
+    """What a sweep runs with: the cluster and the data, once both were looked at."""
+
+    options: RayOptions
+    slots: Slots
+    found: FoundData
+
+
 @contextlib.contextmanager
 def _driving(database: TrialDatabase, name: str, store: Store) -> Iterator[_Driving]:
     """Become the sweep's driver, so that no second one works on it; its writer keeps the lease alive."""
@@ -276,13 +294,13 @@ def _run(
     sweep: SweepFile,
     driving: _Driving,
     launch: Launch,
-    slots: Any,
+    means: _Means,
     display: OpenDisplay,
     chooser: Chooser | None,
 ) -> None:
     store, database, writer = driving.store, driving.database, driving.writer
-    send_table(store, sweep.trainable_settings().get("exported"))
-    baselines = baselines_for(sweep, store.folder, launch.data_root, store.storage)
+    slots = means.slots
+    baselines = baselines_for(sweep, store.folder, launch.data_root, store.storage, means.found.contents)
     history = _history(database, sweep.name, store)
     driving.files.forget(number for number, past in history.items() if past.state in ENDED)
     _state(writer, sweep.name, SweepState.RUNNING, launch)
@@ -303,7 +321,7 @@ def _run(
             scheduler=_scheduler(sweep, database, history),
         )
         with display(coordinator) as shown:
-            run(coordinator, ray_options(sweep, launch), slots, shown.tick)
+            run(coordinator, means.options, slots, shown.tick)
         outcome = SweepState.COMPLETE
     except (Interrupted, KeyboardInterrupt):
         outcome = SweepState.INTERRUPTED
@@ -401,14 +419,17 @@ def _epochs(
 
 def ray_options(sweep: SweepFile, launch: Launch) -> RayOptions:
     """How to reach Ray, and what a pack takes."""
+    data_root, drivers_root = data_root_of(launch)
     return RayOptions(
         address=launch.address,
         allow_open=launch.allow_open,
         cpus=sweep.run.cpus,
         gpus=sweep.run.gpus,
         max_concurrent=launch.max_concurrent or sweep.run.max_concurrent,
-        data_root=launch.data_root,
+        data_root=data_root,
+        drivers_root=drivers_root,
         resources=sweep.run.resources,
+        ship_code=launch.ship_code,
         wait_s=launch.wait_s,
     )
 

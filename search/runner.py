@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +20,9 @@ from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.runner_access import access
 from kdsearch.search.runner_resources import RayOptions, Slots, counted
 from kdsearch.search.runner_scratch import scratch_folder
+from kdsearch.search.shipping import packed_code
 from kdsearch.search.trial_states import Job
-from kdsearch.spaces.errors import KdsearchError
+from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.protocol import EpochReport, MemberState
 from kdsearch.trainables.storage import described
 
@@ -35,7 +37,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",  # set to the number of workers for each run
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the runner hands out as many packs as nodes have room for
 }
 
 
@@ -67,8 +69,6 @@ def ray_session(options: RayOptions, say: Callable[[str], None] = lambda _: None
 
 
 def _start(options: RayOptions) -> None:
-    import ray  # noqa: PLC0415
-
     if options.address is not None:
         _probe(options.address)
     threads = str(max(1, int(options.cpus)))
@@ -77,13 +77,22 @@ def _start(options: RayOptions) -> None:
         "MKL_NUM_THREADS": threads,
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
+    with contextlib.ExitStack() as stack:
+        modules = [str(stack.enter_context(packed_code()))] if options.ship_code else []
+        _init(options, {"env_vars": variables, **({"py_modules": modules} if modules else {})})
+
+
+def _init(options: RayOptions, runtime_env: dict[str, Any]) -> None:
+    import ray  # noqa: PLC0415
+
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 128 * 2**20}
     try:
         ray.init(
             address=options.address or "local",
+            namespace=f"kdsearch-{secrets.token_hex(8)}",  # of this sweep's actors, whoever else is on the cluster
             log_to_driver=False,
             logging_level=logging.CRITICAL,
-            runtime_env={"env_vars": variables},
+            runtime_env=runtime_env,
             **({} if options.address else local),
         )
     except Exception as error:
@@ -100,7 +109,12 @@ def _start(options: RayOptions) -> None:
 
 def _probe(address: str) -> None:
     """Refuse an address where nothing listens: `ray.init` would try for ever, deaf to signals."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"{address} is a Ray Client address, over which Ray Tune cannot be watched",
+            "Start the sweep on a node of the cluster with --address auto, or hand it over: kdsearch submit.",
+        )
+    host, _, port = address.rpartition(":")
     if not port.isdigit():  # auto, local, or a name that Ray knows how to resolve
         return
     try:
@@ -117,6 +131,13 @@ def _slots(options: RayOptions, say: Callable[[str], None]) -> Slots:
     from kdsearch.search import runner_watch  # noqa: PLC0415 imports Ray
 
     return runner_watch.wait_for_room(options, say)
+
+
+def assembled(*asked: Any, **how: Any) -> tuple[Any, list[Any]]:
+    """Ask the nodes of a cluster, as `runner_probe.assembled` does."""
+    from kdsearch.search import runner_probe  # noqa: PLC0415 imports Ray
+
+    return runner_probe.assembled(*asked, **how)
 
 
 def local_slots(options: RayOptions) -> Slots:
@@ -217,6 +238,7 @@ def job_config(job: Job, coordinator: Coordinator, options: RayOptions, slots: S
         "settings": sweep.trainable_settings(job.members[0].plan),  # a pack has one data set
         "members": [describe_member(member) for member in job.members],
         "data_root": None if options.data_root is None else str(options.data_root),
+        "drivers_root": None if options.drivers_root is None else str(options.drivers_root),
         "device": "cuda" if slots.gpus_per_pack else "cpu",
         "threads": max(1, int(options.cpus)),
         "checkpoints": str(coordinator.checkpoints),

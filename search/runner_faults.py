@@ -91,8 +91,10 @@ def avoidable(avoid: Collection[str], could_host: CouldHost) -> list[str]:
     return sorted(avoid)
 
 
-def selector(avoid: Sequence[str]) -> list[dict[str, str]] | None:
-    """The label selector that keeps a pack off nodes; None where there are none to avoid."""
+def selector(avoid: Sequence[str], *, among: Sequence[str] | None = None) -> list[dict[str, str]] | None:
+    """The label selector that keeps a pack off nodes, or on those of a fleet; None where it may go anywhere."""
+    if among is not None:
+        return [{_NODE_ID: f"in({','.join(among or ('none',))})"}]
     return [{_NODE_ID: f"!in({','.join(avoid)})"}] if avoid else None
 
 

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from kdsearch.spaces.errors import UsageError
 
@@ -31,6 +31,9 @@ class RayOptions:
     max_concurrent: int | None
     data_root: Path | None
     resources: Mapping[str, float] = field(default_factory=dict)  # of a pack, beside cores and GPUs
+    drivers_root: Path | None = None  # of data, for nodes that have none of their own, where none is given
+    ship_code: bool = False  # send kdsearch's code to the nodes
+    fleet: Any = None  # the nodes that were asked whether they can run packs; None: nobody was
     wait_s: float = 0.0  # how long to wait at the start for nodes that are not there yet
     allow_open: bool = False  # join a cluster that lets strangers in
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import time
 import warnings
@@ -34,6 +33,7 @@ from kdsearch.search.runner_faults import (
 )
 from kdsearch.search.runner_resources import bundle_of, fitting
 from kdsearch.search.runner_stops import Stops
+from kdsearch.search.runner_watch import Watch
 from kdsearch.search.trial_states import Job
 from kdsearch.trainables.ray_adapter import PackTrainable
 
@@ -88,11 +88,10 @@ class _Jobs(_Live, Searcher):
         guard: _Guard,
         stops: Stops | None,
         key: str,
+        watch: Watch,
     ) -> None:
         super().__init__(metric="pack_seconds", mode="min")
-        # One job staged for each worker lets Tune hand a finished actor the next job at once: without it the actor
-        # is ended and a new process started. Where fewer packs are wanted than fit, nothing can be staged.
-        self._room = slots.concurrency * (2 if slots.concurrency == slots.fits else 1)
+        self._watch = watch
         self._live: set[str] = set()
         self._coordinator, self._known, self._guard = coordinator, known, guard
         self._options, self._slots = options, slots
@@ -101,7 +100,7 @@ class _Jobs(_Live, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is text
         """The next job's configuration."""
-        if len(self._live) >= self._room:
+        if len(self._live) >= self._watch.room:
             return None
         job = self._guard(self._coordinator.next_job)
         if job is Idle.WAIT:
@@ -113,12 +112,15 @@ class _Jobs(_Live, Searcher):
         told = job_config(job, self._coordinator, self._options, self._slots)
         bundle = bundle_of(self._options, self._slots.gpus_per_pack)
         avoid = avoidable(job.avoid, lambda node: fitting(node, bundle) > 0)
+        if avoid and self._watch.nodes(avoid) == []:
+            avoid = []  # the others could host it, but are not fit
         # At first workers on such nodes decline, and another one may be free. A pack with a selector is sure to come to
         # another node, but Tune prefers those without, which can take over an actor that is there.
         strict = avoid if job.returned >= _DECLINES else []
         return {
             "job": {**told, "stops": self._stops, "key": f"{self._key}-{job.id}", "avoid": avoid},
-            "selector": selector(strict),
+            "strict": strict,
+            "nodes": self._watch.nodes(strict),
         }
 
     def on_trial_complete(self, trial_id: str, *result: Any, **info: Any) -> None:
@@ -144,7 +146,9 @@ class _Results(_Live, tune.Callback):
         guard: _Guard,
         stops: Stops | None,
         key: str,
+        watch: Watch,
     ) -> None:
+        self._watch = watch
         self._coordinator, self._known, self._tick, self._guard = coordinator, known, tick, guard
         self._stops, self._key = stops, key
         self._unsaved = Unsaved(coordinator.notices)
@@ -152,9 +156,10 @@ class _Results(_Live, tune.Callback):
         self._silence = Silence(coordinator.sweep.run.epoch_limit_s, time.monotonic)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune looks around, some times a second: end what is silent for too long."""
+        """Tune looks around, some times a second: end what is silent for too long, and watch the cluster."""
         del iteration, info
         self._guard(lambda: self._silence.look(trials))
+        self._guard(self._watch)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack begins on a worker."""
@@ -208,24 +213,29 @@ class _Results(_Live, tune.Callback):
 
 
 class _Order(_Live, FIFOScheduler):
-    """First come, first served; takes back what waits for another node where there is none any more."""
+    """First come, first served; takes back what waits for nodes that there are no more, or for others than now."""
 
-    def __init__(self, could_host: CouldHost) -> None:
+    def __init__(self, watch: Watch, could_host: CouldHost) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._could_host = could_host
+        self._watch, self._nodes, self._could_host = watch, watch.nodes(), could_host
         self._next_look_s = 0.0
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Look at packs that wait, now and then, before Tune chooses among them."""
-        if time.monotonic() >= self._next_look_s:
-            self._next_look_s = time.monotonic() + _LOOK_EVERY_S
-            for trial in [t for t in tune_controller.get_live_trials() if t.config.get("selector")]:
-                if trial.status == Trial.PENDING and not self._placeable(trial):
+        nodes = self._watch.nodes()
+        if nodes != self._nodes or time.monotonic() >= self._next_look_s:
+            self._nodes, self._next_look_s = nodes, time.monotonic() + _LOOK_EVERY_S
+            waiting = [t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING]
+            for trial in waiting:
+                if not self._placeable(trial.config):
                     tune_controller.stop_trial(trial)
         return super().choose_trial_to_run(tune_controller)
 
-    def _placeable(self, trial: Any) -> bool:
-        return bool(avoidable(trial.config["job"]["avoid"], self._could_host))
+    def _placeable(self, config: Mapping[str, Any]) -> bool:
+        """Whether a pack still waits for the nodes that it should wait for."""
+        if config["nodes"] is not None:
+            return bool(config["nodes"] == self._watch.nodes(config["strict"]))
+        return not config["strict"] or bool(avoidable(config["job"]["avoid"], self._could_host))
 
 
 class _Interrupt(_Live, tune.Stopper):
@@ -276,17 +286,19 @@ def _fit(
     known: dict[str, int] = {}
     guard = _Guard(coordinator)
     bundle = bundle_of(options, slots.gpus_per_pack)
+    watch = Watch(coordinator, options, slots, tick, fleet=options.fleet)
 
     def takes(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-        away = config.get("selector")
-        return tune.PlacementGroupFactory([bundle], **({"bundle_label_selector": away} if away else {}))
+        """What a pack takes, and where it may go."""
+        where: Any = selector(config["strict"], among=config["nodes"])
+        return tune.PlacementGroupFactory([bundle], **({"bundle_label_selector": where} if where else {}))
 
     key = secrets.token_hex(8)
     tuner = tune.Tuner(
         tune.with_resources(PackTrainable, takes),
         tune_config=tune.TuneConfig(
-            search_alg=_Jobs(coordinator, options, slots, known, guard, stops, key),
-            scheduler=_Order(lambda node: fitting(node, bundle) > 0),
+            search_alg=_Jobs(coordinator, options, slots, known, guard, stops, key, watch),
+            scheduler=_Order(watch, lambda node: fitting(node, bundle) > 0),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_short_name,
@@ -295,7 +307,7 @@ def _fit(
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=str(folder),
-            callbacks=[_Results(coordinator, known, tick, guard, stops, key)],
+            callbacks=[_Results(coordinator, known, tick, guard, stops, key, watch)],
             stop=_Interrupt(coordinator),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
@@ -306,14 +318,12 @@ def _fit(
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(
-        slots.concurrency
-    )  # removed with the session's other variables
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tuner.fit()
     finally:
+        watch.close()
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
     if guard.error is not None:

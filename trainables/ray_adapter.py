@@ -21,6 +21,7 @@ from ray import tune
 from ray.experimental.internal_kv import _internal_kv_put
 
 from kdsearch.trainables.keeping import Keeper
+from kdsearch.trainables.node_check import root_here
 from kdsearch.trainables.protocol import EpochReport, Member, Pack
 from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.watchdog import Limits, Watchdog
@@ -57,12 +58,12 @@ def read_member(data: Mapping[str, Any]) -> Member:
 class PackTrainable(tune.Trainable):
     """Hosts the pack that `config["job"]` describes.
 
-    job: `id`, `kind`, `settings`, `members`, `data_root`, `device`, `threads`, `checkpoints` (folder or None),
-    `checkpoint_every` (epochs), `save_at` (further epochs after which all members are checkpointed), `outputs` (member
-    number -> path that gets its weights when it is complete), `storage` (what `storage_of` reads; None: paths are as
-    they are), `stops` (name of the actor that knows which members were stopped; None, or no such key: none ever are),
-    `limits` (`Limits` as a mapping), `key` (unique among all jobs of the cluster: where the watchdog leaves its last
-    words), `avoid` (nodes on which it does not begin).
+    job: `id`, `kind`, `settings`, `members`, `data_root` and `drivers_root` (`root_here`), `device`, `threads`,
+    `checkpoints` (folder or None), `checkpoint_every` (epochs), `save_at` (further epochs after which all members are
+    checkpointed), `outputs` (member number -> path that gets its weights when it is complete), `storage` (what
+    `storage_of` reads; None: paths are as they are), `stops` (name of the actor that knows which members were stopped;
+    None, or no such key: none ever are), `limits` (`Limits` as a mapping), `key` (unique among all jobs of the cluster:
+    where the watchdog leaves its last words), `avoid` (nodes on which it does not begin).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -129,7 +130,7 @@ class PackTrainable(tune.Trainable):
             return trainable_kind(job["kind"]).make_pack(
                 settings,
                 members,
-                data_root=None if job["data_root"] is None else Path(job["data_root"]),
+                data_root=root_here(job),
                 device=job["device"],
             )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from rich.prompt import IntPrompt
 from rich.table import Table
 
@@ -52,6 +53,11 @@ def run_options(function: F) -> F:
         ),
         click.option(
             "--max-concurrent", type=click.IntRange(min=1), help="Packs at a time; default: what fits."
+        ),
+        click.option(
+            "--ship-code",
+            is_flag=True,
+            help="Send kdsearch's code to the nodes of the cluster, which then need only Ray and the dependencies.",
         ),
         click.option(
             "--storage",
@@ -102,11 +108,19 @@ def launch_of(options: dict[str, Any]) -> launching.Launch:
         allow_open=options["allow_open"],
         max_concurrent=options["max_concurrent"],
         data_root=environment_data_root(options["data_root"]),
+        data_root_given=_given("data_root"),
         storage=options["storage"],
+        ship_code=options["ship_code"],
         wait_s=options["wait_s"],
         say=lambda text: messages().print(text, style="dim", soft_wrap=True),
         command=masked_command(["kdsearch", *sys.argv[1:]]),
     )
+
+
+def _given(option: str) -> bool:
+    """Whether an option stands on the command line, not in the environment."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(option) is ParameterSource.COMMANDLINE
 
 
 def has_begun(launch: launching.Launch, name: str) -> bool:

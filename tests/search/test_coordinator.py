@@ -164,6 +164,19 @@ def test_a_worker_that_dies_costs_an_attempt(clock, tmp_path):
     assert {row.reason for row in driver.rows(op.EndAttempts)} == {"the worker process ended"}
 
 
+def test_a_pack_that_never_began_is_handed_out_again_first_and_costs_no_attempt(clock, tmp_path):
+    driver = Driver(sweep_of({"kind": "random", "trials": 20}), clock, tmp_path)
+    job = driver.coordinator.next_job()
+    assert driver.coordinator.packs == (0, 1)
+    driver.coordinator.on_return(job.id)
+    assert driver.coordinator.packs == (0, 0)
+    again = driver.coordinator.next_job()
+    assert [member.number for member in again.members] == [member.number for member in job.members]
+    driver.coordinator.on_start(again.id)
+    assert driver.coordinator.packs == (1, 0)
+    assert {row.n for row in driver.rows(op.StartAttempts)} == {1}
+
+
 def test_a_diverged_member_counts_with_error_100_and_its_neighbours_go_on(clock, tmp_path):
     driver = Driver(sweep_of(diverge=[2], epochs=4), clock, tmp_path).run()
     ends = {row.number: row for row in driver.rows(op.FinishTrials)}
