@@ -224,7 +224,7 @@ def interrupted_at(function, monkeypatch, *arguments):
     return _run(["sweep", "s.yaml", *arguments])
 
 
-@pytest.mark.parametrize("function", ["check_data", "_ray", "run"])
+@pytest.mark.parametrize("function", ["drivers_data", "_ray", "run"])
 def test_an_interrupt_names_resume_only_for_a_sweep_that_the_database_holds(
     here, tmp_path, monkeypatch, capsys, function
 ):
@@ -243,7 +243,7 @@ def test_an_interrupt_does_not_name_resume_for_an_older_sweep_of_that_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(SWEEP))
     begin(parse_sweep(SWEEP, "a test"), here)
-    assert interrupted_at("check_data", monkeypatch, "--db", here.db, "--name", "s") == 130
+    assert interrupted_at("drivers_data", monkeypatch, "--db", here.db, "--name", "s") == 130
     assert "Nothing was begun" in capsys.readouterr().err
     assert _run(["resume", "s", "--db", here.db]) == 130
     assert RESUME in capsys.readouterr().err
