@@ -228,7 +228,7 @@ def test_a_killed_driver_loses_nothing_and_a_resume_goes_on_from_the_checkpoints
         start_new_session=True,
     )
     try:
-        wait_for(lambda: checkpoints(tmp_path / "t.db") >= 6, 60)
+        wait_for(lambda: checkpoints(tmp_path / "t.db") >= 6, 240)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
     finally:
