@@ -65,6 +65,28 @@ def run(sweep, tmp_path, clock, name="t.db"):
         return read_record(database, "s"), database.attempts("s")
 
 
+def test_trials_that_hang_or_take_too_much_memory_are_ended_and_the_database_says_where_they_stood(
+    ray_slots, tmp_path, clock
+):
+    (tmp_path / "marker").mkdir()
+    bad = {"at": 2, "hang": [1], "leak": [3], "marker": str(tmp_path / "marker")}
+    sweep = sweep_of({"kind": "random", "trials": 4}, epochs=3, **bad)
+    limits = {"pack": 1, "epoch_limit_s": 20, "memory_limit_gb": 1, "backoff_s": 0, "checkpoint_every": 1}
+    sweep = sweep.model_copy(update={"run": sweep.run.model_copy(update=limits)})
+    record, attempts = run(sweep, tmp_path, clock)
+    assert set(record.trials["state"]) == {"complete"}
+    failed = {each.number: each for each in attempts if each.ending is not None}
+    assert sorted(failed) == [1, 3]
+    assert {str(each.ending) for each in failed.values()} == {"failed"}
+    assert "no epoch ended within 20 s (run.epoch_limit_s)" in failed[1].reason
+    assert "time.sleep(10**9)" in failed[1].reason  # the innermost call
+    assert "more than 1 (run.memory_limit_gb)" in failed[3].reason
+    again = {each.number for each in attempts if each.n == 2}
+    assert again == {1, 3}
+    steps = record.curves[record.curves["metric"] == "val_error"]
+    assert steps.groupby("trial").size().eq(3).all()
+
+
 def test_a_refinement_runs_from_its_first_draw_to_its_last_space(ray_slots, tmp_path, clock):
     sweep = sweep_of({"kind": "refinement", "draws": 80, "repeats": 1}, epochs=2)
     record, _ = run(sweep, tmp_path, clock)
