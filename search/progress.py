@@ -296,6 +296,7 @@ def _counts(coordinator: Coordinator, *, methods: bool) -> Text:
         f"{f'   paused {coordinator.paused}' if coordinator.paused else ''}"
         f"{f'   stopped {tally.stopped}' if tally.stopped else ''}"
         f"   diverged {tally.diverged}   failed {tally.failed}   retried {tally.retried}"
+        f"{f' ({coordinator.retrying} waiting)' if coordinator.retrying else ''}"
     )
 
 
