@@ -45,21 +45,25 @@ def database_option(function: F) -> F:
         show_default=DEFAULT_DATABASE,
         envvar=DATABASE_VARIABLE,
         show_envvar=True,
-        callback=_seen_by_others,
+        callback=seen_by_others,
         help=f"Trial database; {DATABASE_FILE_VARIABLE} names a file that holds the URL.",
     )(function)
 
 
-def _seen_by_others(context: click.Context, parameter: click.Parameter, url: str) -> str:
+Given = TypeVar("Given", bound=str | None)
+
+
+def seen_by_others(context: click.Context, parameter: click.Parameter, url: Given) -> Given:
     """Warn of a password on the command line, which every user of the machine can read while the command runs."""
     given = parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-    if given and holds_password(url):
+    if given and url is not None and holds_password(url):
+        option = parameter.opts[0]
+        other = f"give the URL by {DATABASE_VARIABLE} or in the file of {DATABASE_FILE_VARIABLE}, or "
         logging.getLogger(__name__).warning(
-            "the password in %s can be read in the list of processes: give the URL by %s or in the file of %s, or "
-            "leave the password out and keep it in that of PGPASSFILE or ~/.pgpass",
-            parameter.opts[0],
-            DATABASE_VARIABLE,
-            DATABASE_FILE_VARIABLE,
+            "the password in %s can be read in the list of processes: %sleave it out and keep it in the file of "
+            "PGPASSFILE or ~/.pgpass",
+            option,
+            other if option == "--db" else "",
         )
     return url
 

@@ -27,6 +27,7 @@ from kdsearch.search.cli.common import (
     messages,
     print_json,
     results,
+    seen_by_others,
 )
 from kdsearch.search.code_version import code_version
 from kdsearch.search.compare.runs import derived_name
@@ -54,6 +55,7 @@ _KEYS = {"name", "settings", "table", "entries", "simulated"}  # that it has whi
 @click.option(
     "--keep",
     metavar="URL",
+    callback=seen_by_others,
     help="Write each run to this trial database, as a sweep NAME.ENTRY.RUN; one process.",
 )
 @data_root_option

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from kdsearch.search.cli.common import database_option, debug_option, json_option, messages, print_json
+from kdsearch.search.cli.common import (
+    database_option,
+    debug_option,
+    json_option,
+    messages,
+    print_json,
+    seen_by_others,
+)
 from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.exchange.exporting import Exported, What, export_study, export_table
 from kdsearch.spaces.errors import UsageError
@@ -25,6 +32,7 @@ _PARQUET = "parquet"
     "--out",
     required=True,
     metavar="PATH",
+    callback=seen_by_others,
     help="New file; with optuna, also the URL of a storage, such as sqlite:///optuna.db.",
 )
 @click.option(

@@ -25,7 +25,7 @@ from kdsearch.search.exchange.table_files import METADATA
 from kdsearch.spaces import label_of
 from kdsearch.spaces.cells import unguarded
 from kdsearch.spaces.errors import UsageError
-from kdsearch.trainables.data.inside import unpacked
+from kdsearch.trainables.data.inside import check_parquet, unpacked
 
 _PARQUET_MAGIC: Final = b"PAR1"
 _INDEX: Final = ("", "Unnamed: 0", "__index_level_0__")
@@ -122,6 +122,9 @@ class TextTable:
         return found
 
 
+_DAMAGES = (OSError, EOFError, lzma.LZMAError, zlib.error)
+
+
 def read_text_table(path: Path) -> TextTable:
     """Read a CSV (also compressed: .gz, .bz2, .xz) or Parquet file.
 
@@ -145,13 +148,7 @@ def _csv(path: Path) -> TextTable:
     try:
         with unpacked(path) as file:
             frame = pd.read_csv(file, dtype=str, keep_default_na=False, header=None, skipinitialspace=True)
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        lzma.LZMAError,
-        zlib.error,
-    ) as error:  # pandas' own are ValueErrors
+    except (*_DAMAGES, ValueError) as error:  # pandas' own are ValueErrors
         said = " ".join(str(error).split())[:200]
         raise UsageError(
             f"{path} is no CSV file: {said}", "Known: CSV, Parquet, and SQLite databases of Optuna."
@@ -163,6 +160,7 @@ def _csv(path: Path) -> TextTable:
 
 def _parquet(path: Path) -> TextTable:
     try:
+        check_parquet(path)
         table = parquet.read_table(path)
     except (pa.ArrowException, OSError) as error:
         said = " ".join(str(error).split())[:200]

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -198,3 +199,12 @@ def test_a_pickle_whose_lists_hold_each_other_is_refused_in_no_time():
         load_plain(pickle.dumps(value))
     fine = {b"labels": [1, 2], b"data": np.zeros((2, 3), dtype=np.uint8)}
     assert load_plain(pickle.dumps(fine))[b"labels"] == [1, 2]
+
+
+def test_a_parquet_table_that_says_it_has_billions_of_cells_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"a": [1.0] * 1000, "error": [2.0] * 1000}).to_parquet(path)
+    assert read_text_table(path).size == 1000
+    monkeypatch.setattr(bounds, "MOST_CELLS", 1999)
+    with pytest.raises(UsageError, match="1,000 rows and 2 columns"):
+        read_text_table(path)

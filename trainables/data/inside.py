@@ -22,6 +22,7 @@ from typing import IO, Any, BinaryIO
 
 FOLLOW = "KDSEARCH_FOLLOW_LINKS"
 MOST_UNPACKED = 1 << 26  # bytes that a compressed file may hold whatever its size
+MOST_CELLS = 200_000_000  # of a Parquet table, which packs a value that repeats to nothing
 MOST_PER_BYTE = 250  # tables of text pack to a tenth; gzip cannot pack better than to a thousandth
 
 
@@ -115,6 +116,18 @@ class Unpacked(io.RawIOBase):
         """Close both files."""
         self._file.close()
         super().close()
+
+
+def check_parquet(path: Path) -> None:
+    """Raise `UnsafeFileError` for a Parquet file that says it has more cells than a table can; pyarrow's errors too."""
+    from pyarrow import parquet  # noqa: PLC0415 readers of images need not pay for it
+
+    with parquet.ParquetFile(path) as file:
+        told = file.metadata
+        if told.num_rows * max(1, told.num_columns) > MOST_CELLS:
+            raise UnsafeFileError(
+                f"a table of {told.num_rows:,} rows and {told.num_columns:,} columns (at most {MOST_CELLS:,} cells)"
+            )
 
 
 _UNPACKERS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kdsearch.spaces import label_of
 from kdsearch.spaces.cells import unguarded
 from kdsearch.spaces.errors import UsageError
-from kdsearch.trainables.data.inside import unpacked
+from kdsearch.trainables.data.inside import check_parquet, unpacked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +81,7 @@ def _csv(path: Path) -> pd.DataFrame:
 def _parquet(path: Path) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415
 
+    check_parquet(path)
     frame = pd.read_parquet(path)
     return pd.DataFrame({str(name): frame[name].map(_text) for name in frame.columns}).astype(str)
 
