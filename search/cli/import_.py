@@ -23,13 +23,14 @@ from kdsearch.search.config import StatisticsSettings
 from kdsearch.search.exchange.curves_in import trials_from_curves, with_curves
 from kdsearch.search.exchange.importing import Design, Imported, Order, prepare, space_of_file
 from kdsearch.search.exchange.incoming import Batch, Missing
-from kdsearch.search.exchange.study_in import VALUE, Asked, is_sqlite, read_study
+from kdsearch.search.exchange.study_in import VALUE, Asked, is_sqlite, read_study, read_study_of_server
 from kdsearch.search.exchange.table_in import Naming, roles_of, trials_of
 from kdsearch.search.exchange.text_tables import read_text_table
 from kdsearch.search.launch import holds
 from kdsearch.search.masking import masked, masked_command
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb.errors import SweepNameTakenError
+from kdsearch.search.trialdb.places import parse_sqlite
 from kdsearch.spaces import DesignSpace
 from kdsearch.spaces.errors import UsageError
 
@@ -39,7 +40,7 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command("import", short_help="Take in trials that were run elsewhere: CSV, Parquet, Optuna.")
-@click.argument("file", type=_FILE)
+@click.argument("file", metavar="FILE|URL")
 @click.option("--name", help="Name of the sweep; default: the study's, or the file's without its ending.")
 @click.option("--title", default="", help="Heading of the report; default: the name.")
 @click.option(
@@ -96,11 +97,11 @@ _FILE = click.Path(path_type=Path)
 @database_option
 @json_option
 @debug_option
-def import_(file: Path, name: str | None, db: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001 click's
+def import_(file: str, name: str | None, db: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001 click's
     """Take in trials that were run elsewhere, as a sweep of its own: complete, and never resumed.
 
     FILE: CSV or Parquet with a row for each trial (or trial and epoch), or an SQLite database of Optuna, which is
-    not changed.
+    not changed. URL: of a storage of Optuna on a server.
     """
     statistics = _statistics(options)
     space = None if options["space"] is None else space_of_file(options["space"])
@@ -121,13 +122,16 @@ def import_(file: Path, name: str | None, db: str, as_json: bool, **options: Any
     with TrialDatabase.open(db) as database:
         ready.write(database)
     if as_json:
-        print_json({"file": str(file), "database": masked(db), **asdict(ready.told)})
+        print_json({"file": masked(file), "database": masked(db), **asdict(ready.told)})
     else:
         _say(file, db, ready.told)
 
 
-def _read(file: Path, options: dict[str, Any], space: DesignSpace | None) -> tuple[str, Batch]:
-    """A name for the sweep, and what the file holds."""
+def _read(given: str, options: dict[str, Any], space: DesignSpace | None) -> tuple[str, Batch]:
+    """A name for the sweep, and what the file or the storage holds."""
+    if "://" in given and parse_sqlite(given) is None:
+        return read_study_of_server(given, _asked(options))
+    file = (parse_sqlite(given) if "://" in given else None) or Path(given)
     if not file.is_file():
         raise UsageError(f"there is no file {file}", "Give a CSV, Parquet or SQLite file.")
     if is_sqlite(file):
@@ -220,10 +224,10 @@ def _checked(name: str, *, given: bool) -> str:
     return tidy
 
 
-def _say(file: Path, db: str, told: Imported) -> None:
+def _say(file: str, db: str, told: Imported) -> None:
     states = ", ".join(f"{n:,} {state}" for state, n in told.states.items())
     epochs = f", {told.epochs:,} epochs of curves" if told.epochs else ""
-    click.echo(f"{told.name}: {told.trials:,} trials ({states}){epochs} from {file}")
+    click.echo(f"{told.name}: {told.trials:,} trials ({states}){epochs} from {masked(file)}")
     if told.errors is not None:
         click.echo(f"Errors: {told.errors[0]:.4g} to {told.errors[1]:.4g} per cent")
     words = {

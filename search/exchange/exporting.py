@@ -16,7 +16,7 @@ from kdsearch.search.exchange.study_out import study_of
 from kdsearch.search.exchange.table_files import write_csv, write_parquet
 from kdsearch.search.exchange.trials_out import trials_table
 from kdsearch.search.trialdb import TrialDatabase, optuna_storage
-from kdsearch.search.trialdb.places import masked_text, parse_sqlite
+from kdsearch.search.trialdb.places import masked_text, parse_sqlite, with_driver
 from kdsearch.spaces.errors import UsageError
 
 
@@ -100,7 +100,7 @@ def export_study(database: TrialDatabase, name: str, out: str, *, study: str, ev
             _write(f"sqlite:///{made}", found.study, str(path))
             shutil.copyfile(made, draft)
     else:
-        _write(out, found.study, masked_text(out))
+        _write(with_driver(out), found.study, masked_text(out))
     return Exported(
         out=masked_text(out),
         trials=len(found.study.trials),
@@ -112,7 +112,7 @@ def export_study(database: TrialDatabase, name: str, out: str, *, study: str, ev
 
 def _check_storage(url: str) -> None:
     """Refuse a database of another program: Optuna would add its tables to it."""
-    found = optuna_storage.look(url, masked_text(url))
+    found = optuna_storage.look(with_driver(url), masked_text(url))
     if found.tables and not found.optunas and parse_sqlite(url) is not None:
         raise UsageError(
             f"{masked_text(url)} is no storage of Optuna's (tables: {', '.join(sorted(found.tables)[:5])})",

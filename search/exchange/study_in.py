@@ -36,6 +36,7 @@ from kdsearch.search.exchange.incoming import (
 from kdsearch.search.exchange.study_out import DRAWS, VERSION, VERSION_KEY
 from kdsearch.search.searchers.plans import objective_metric
 from kdsearch.search.trialdb import TrialState, optuna_storage
+from kdsearch.search.trialdb.places import masked_text, with_driver
 from kdsearch.spaces.errors import SpaceError, UnknownNameError, UsageError
 
 MAGIC: Final = b"SQLite format 3\x00"
@@ -79,26 +80,32 @@ def read_study(path: Path, asked: Asked, *, sleep: Callable[[float], None] = tim
             several objectives, or is maximised without being an accuracy.
 
     """
-    place = str(path)
     with _copied(path, sleep) as url:
-        found = optuna_storage.look(url, place)
-        if not found.optunas:
-            tables = (
-                f" (tables: {', '.join(sorted(found.tables)[:5])})" if found.tables else ", but an empty one"
-            )
-            raise UsageError(
-                f"{place} is no database of Optuna's{tables}",
-                "Known: CSV, Parquet, and SQLite databases of Optuna.",
-            )
-        optuna_storage.check_schema(url, place, found)
-        storage = optuna_storage.open_storage(url, place, create=False)
-        try:
-            name, key = _chosen(storage, place, asked.study)
-            _check_direction(storage, key, name, asked)
-            attributes = storage.get_study_user_attrs(key)
-            trials = storage.get_all_trials(key, deepcopy=False)
-        finally:
-            optuna_storage.close(storage)
+        return _read(url, str(path), asked)
+
+
+def read_study_of_server(url: str, asked: Asked) -> tuple[str, Batch]:
+    """Read a study of a storage on a server, as it is now; errors as those of `read_study`."""
+    return _read(with_driver(url), masked_text(url), asked)
+
+
+def _read(url: str, place: str, asked: Asked) -> tuple[str, Batch]:
+    found = optuna_storage.look(url, place)
+    if not found.optunas:
+        tables = f" (tables: {', '.join(sorted(found.tables)[:5])})" if found.tables else ", but an empty one"
+        raise UsageError(
+            f"{place} is no database of Optuna's{tables}",
+            "Known: CSV, Parquet, and databases of Optuna (SQLite files, and servers by their URL).",
+        )
+    optuna_storage.check_schema(url, place, found)
+    storage = optuna_storage.open_storage(url, place, create=False)
+    try:
+        name, key = _chosen(storage, place, asked.study)
+        _check_direction(storage, key, name, asked)
+        attributes = storage.get_study_user_attrs(key)
+        trials = storage.get_all_trials(key, deepcopy=False)
+    finally:
+        optuna_storage.close(storage)
     return name, _batch(place, name, trials, attributes, asked)
 
 

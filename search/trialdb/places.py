@@ -125,6 +125,17 @@ def parse_sqlite(text: str) -> Path | None:
     return sqlite_path(_checked_sqlite(url)) if url.get_backend_name() == "sqlite" else None
 
 
+def with_driver(text: str) -> str:
+    """Return a URL for other programs' databases, with the driver that kdsearch uses where it names none."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise DatabaseUrlError("the database URL is not well formed", _KNOWN) from None
+    if url.drivername in {"postgresql", "postgres"}:
+        url = url.set(drivername="postgresql+psycopg")
+    return url.render_as_string(hide_password=False)
+
+
 def masked_text(text: str) -> str:
     """Return a URL without its password; a text that is no URL as it stands."""
     try:
