@@ -224,7 +224,7 @@ def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path):
     assert (tmp_path / ".env").read_text() == "KDSEARCH_UID={}\nKDSEARCH_GID={}\n".format(*user)
     assert {(path.stat().st_uid, path.stat().st_gid) for path in files.values()} == {user}
     ignored = (ROOT / ".gitignore").read_text().splitlines()
-    assert {"secrets/", ".env"} <= set(ignored)
+    assert {"/secrets/", "/.env", "/data/", "/sweeps/"} <= set(ignored)
 
 
 # Dockerfile

@@ -65,7 +65,7 @@ def seen_by_others(context: click.Context, parameter: click.Parameter, url: Give
             option,
             other if option == "--db" else "",
         )
-    return url
+    return url.strip()  # a variable that is made of a file ends with the file's last line feed
 
 
 def default_database() -> str:
@@ -96,7 +96,7 @@ def default_database() -> str:
 
 def given_database() -> str:
     """The database that commands take if none is named on the command line."""
-    return os.environ.get(DATABASE_VARIABLE) or default_database()
+    return os.environ.get(DATABASE_VARIABLE, "").strip() or default_database()
 
 
 def database_flag(db: str) -> str:

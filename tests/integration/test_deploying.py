@@ -217,14 +217,22 @@ def place(tmp_path_factory):
             running(place, "worker", worker, "worker.log", "agent of worker"),
         ):
             yield place
+        wait_for(lambda: marked(folder) == [], lambda: f"left over: {commands(marked(folder))}")
     finally:
-        left = marked(folder)
-        for number in left:
+        for number in marked(folder):
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
-        shutil.rmtree(place.ray)
+        shutil.rmtree(place.ray, ignore_errors=True)
         postgresql.close()
-    wait_for(lambda: marked(folder) == [], lambda: f"left over: {left}")
+
+
+def commands(numbers):
+    """Command lines of processes, as far as they still live."""
+    found = {}
+    for number in numbers:
+        with suppress(OSError):
+            found[number] = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
 
 
 def ask(place, path, token=None):
@@ -326,7 +334,5 @@ def test_what_the_jobs_api_and_the_list_of_processes_show_holds_no_secret(place)
     secrets = [secret(place, "ray_token"), secret(place, "database_password")]
     _, shown = ask(place, "/api/jobs/", secrets[0])
     assert "kdsearch-deployed-2" in shown
-    for number in marked(place.folder):
-        with suppress(OSError):
-            shown += Path(f"/proc/{number}/cmdline").read_bytes().decode(errors="replace")
+    shown += " ".join(commands(marked(place.folder)).values())
     assert [each for each in secrets if each in shown] == []

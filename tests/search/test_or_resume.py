@@ -141,7 +141,7 @@ def test_the_database_comes_from_a_file_where_nothing_names_one(worker, capsys, 
     assert _run(BEGIN) == 0
     assert Path("of-the-file.db").exists()
     assert go_on(Launch(db="sqlite:///of-the-file.db"), "s") == "Go on with: kdsearch resume s"
-    monkeypatch.setenv("KDSEARCH_DB", "sqlite:///of-the-variable.db")
+    monkeypatch.setenv("KDSEARCH_DB", "sqlite:///of-the-variable.db\n")  # as secrets of files end
     assert _run(BEGIN) == 0
     assert Path("of-the-variable.db").exists()
     assert _run([*BEGIN, "--db", "sqlite:///of-the-option.db"]) == 0
