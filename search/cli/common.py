@@ -45,9 +45,14 @@ def database_option(function: F) -> F:
         show_default=DEFAULT_DATABASE,
         envvar=DATABASE_VARIABLE,
         show_envvar=True,
-        callback=seen_by_others,
+        callback=_database,
         help=f"Trial database; {DATABASE_FILE_VARIABLE} names a file that holds the URL.",
     )(function)
+
+
+def _database(context: click.Context, parameter: click.Parameter, url: str) -> str:
+    """The URL without what a variable that is made of a file ends with: the file's last line feed."""
+    return seen_by_others(context, parameter, url).strip()
 
 
 Given = TypeVar("Given", bound=str | None)
@@ -65,7 +70,7 @@ def seen_by_others(context: click.Context, parameter: click.Parameter, url: Give
             option,
             other if option == "--db" else "",
         )
-    return url.strip()  # a variable that is made of a file ends with the file's last line feed
+    return url
 
 
 def default_database() -> str:
