@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kdsearch.search.runner_resources import RayOptions, Slots, bundle_of, fitting
 from kdsearch.search.runner_watch import Node, alive, look_around
-from kdsearch.spaces.errors import UsageError
+from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.node_check import differences, look
 from kdsearch.trainables.storage import Storage, storage_of
 
@@ -74,7 +74,10 @@ class Fleet:
         answers, waiting = list[Answer](), list(nodes)
         while waiting or self._asked:
             while waiting and len(self._asked) < AT_A_TIME:
-                self.ask(waiting.pop(0))
+                if not self.ask(waiting.pop(0)):
+                    assert self._sign is not None  # noqa: S101 else nothing is written
+                    place = self._storage.place(self._sign.parent)
+                    raise UsageError(f"{place} cannot be written", "Give a --storage that can be written to.")
             answers += self.answers(wait_s=1.0)
         left = {node.id for node in nodes} - {each["NodeID"] for each in alive()}
         answers = self._agreed([answer for answer in answers if answer.node.id not in left])
@@ -88,10 +91,13 @@ class Fleet:
         self.fit |= {answer.node.id for answer in answers}
         return answers
 
-    def ask(self, node: Node) -> None:
-        """Send a node the question."""
+    def ask(self, node: Node) -> bool:
+        """Send a node the question; False, and nothing is sent, if the storage cannot be written just now."""
         if self._sign is not None and not self._asked:
-            self._storage.write(self._sign, self._word.encode())
+            try:
+                self._storage.write(self._sign, self._word.encode())
+            except (OSError, KdsearchError):
+                return False
         told = {**self._told, "sign": None if self._sign is None else str(self._sign), "word": self._word}
         told["mine"] = (
             None if self._sign is None else str(self._sign.with_name(f"{self._sign.name}-{node.id}"))
@@ -99,6 +105,7 @@ class Fleet:
         here = NodeAffinitySchedulingStrategy(node_id=node.id, soft=False)
         task = ray.remote(look).options(num_cpus=0, max_retries=1, scheduling_strategy=here)
         self._asked[node.id] = (node, task.remote(told), time.monotonic())
+        return True
 
     def answers(self, *, wait_s: float = 0.0) -> list[Answer]:
         """What nodes that were asked have said by now."""

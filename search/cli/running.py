@@ -71,7 +71,8 @@ def run_options(function: F) -> F:
             type=click.FloatRange(min=0),
             default=0.0,
             metavar="SECONDS",
-            help="Wait so long for nodes that a pack fits on; inf: for ever. Default: not at all.",
+            help="Wait so long for nodes that a pack fits on; inf: for ever. Default: not at the start, and 600 s "
+            "while nothing else can go on.",
         ),
         click.option(
             "--allow-open-cluster",

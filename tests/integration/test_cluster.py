@@ -223,7 +223,6 @@ def test_the_sweep_follows_the_cluster(cluster, tmp_path):
         record = driver.record()
         assert set(record.trials["state"]) == {"complete"}
         assert {"node left", "node joined", "no node fits", "placed"} <= set(whats(driver))
-    return record
 
 
 def test_nodes_without_kdsearch_are_named_or_sent_the_code(cluster, tmp_path):
