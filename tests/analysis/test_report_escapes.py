@@ -1,7 +1,7 @@
 """Nothing that a sweep file or a trial says becomes an element of the page, of a figure, or a formula of a CSV file.
 
-What is planted stands in every text that users and trials supply. The page with it has the kinds of elements and
-attributes of the page without it, and no others.
+What is planted stands in every text that users and trials supply. A page and its figures consist of a few kinds of
+elements and attributes; with what is planted there are no others, and no link leads anywhere else.
 """
 
 from __future__ import annotations
@@ -25,13 +25,93 @@ EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&--> $\\frac{$ 
 FORMULA = '=HYPERLINK("http://example.org/?"&A1)'
 
 
+HTML = {
+    "a",
+    "b",
+    "body",
+    "br",
+    "code",
+    "data",
+    "dd",
+    "details",
+    "div",
+    "dl",
+    "dt",
+    "figcaption",
+    "figure",
+    "footer",
+    "h1",
+    "h2",
+    "h3",
+    "head",
+    "header",
+    "html",
+    "i",
+    "li",
+    "main",
+    "meta",
+    "nav",
+    "ol",
+    "p",
+    "pre",
+    "q",
+    "section",
+    "span",
+    "strong",
+    "style",
+    "summary",
+    "sup",
+    "table",
+    "tbody",
+    "td",
+    "th",
+    "thead",
+    "title",
+    "tr",
+}
+SVG = {"clippath", "defs", "g", "image", "path", "rect", "style", "svg", "text", "use"}
+OF_FIGURES = SVG | {"agent", "creator", "format", "metadata", "rdf", "title", "type", "work"}
+ATTRIBUTES = {
+    "aria-hidden",
+    "aria-label",
+    "aria-labelledby",
+    "charset",
+    "class",
+    "clip-path",
+    "colspan",
+    "content",
+    "d",
+    "height",
+    "href",
+    "http-equiv",
+    "id",
+    "lang",
+    "name",
+    "role",
+    "scope",
+    "style",
+    "transform",
+    "type",
+    "value",
+    "version",
+    "viewbox",
+    "width",
+    "x",
+    "xlink:href",
+    "xmlns",
+    "xmlns:xlink",
+    "y",
+}
+
+
 class Elements(HTMLParser):
-    """The elements and attributes of a page, and its text."""
+    """The elements and attributes of a page, where it links to, and its text."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: set[str] = set()
         self.text = ""
         self.feed(page)
         self.close()
@@ -39,6 +119,7 @@ class Elements(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attributes}
+        self.links |= {value for name, value in attributes if name in {"href", "xlink:href", "src"}}
 
     def handle_data(self, data):
         self.text += data
@@ -80,7 +161,7 @@ def planted(record, names: tuple[str, ...], text: str):
 
 
 RECORDS = {
-    "refinement": (lambda: synthetic.refinement(draws=30), ()),
+    "refinement": (lambda: synthetic.refinement(draws=20, epochs=3), ()),
     "parameters": (synthetic.generic, ("temperature", "width", "loss", "kl", "mse")),
     "comparison": (lambda: synthetic_methods.comparison(runs=4, epochs=4), ("naive", "random")),
     "bbm": (lambda: synthetic_bbm.study(seeds=2, epochs=4, methods=("transformer", "bbm one")), ("bbm one",)),
@@ -90,26 +171,23 @@ RECORDS = {
 @pytest.mark.parametrize("kind", RECORDS)
 def test_what_a_sweep_says_is_text_and_nothing_else(kind, tmp_path):
     make, names = RECORDS[kind]
-    record = make()
-    plain = write_report([record], tmp_path / "plain")
-    files = write_report([planted(record, names, EVIL)], tmp_path / "evil")
-    before, after = (Elements(each.page.read_text(encoding="utf-8")) for each in (plain, files))
-    assert after.tags - before.tags <= {"details", "summary", "li", "ul", "code", "pre", "q", "tr", "td", "p"}
-    assert not after.tags & {"script", "img", "iframe", "object", "embed", "link", "base", "form"}
-    assert after.attributes <= before.attributes | {"class", "id", "title", "colspan"}
-    assert not [name for name in after.attributes if name.startswith("on")]
-    assert after.text.count(EVIL) >= 3  # it is there, as a text
-    assert figures_tags(files) <= figures_tags(plain)
+    files = write_report([planted(make(), names, EVIL)], tmp_path / "out")
+    page = Elements(files.page.read_text(encoding="utf-8"))
+    assert page.tags <= HTML | SVG
+    assert page.attributes <= ATTRIBUTES
+    assert not [link for link in page.links if not link.startswith(("#", "data:image/png;base64,"))]
+    assert page.text.count(EVIL) >= 3  # it is there, as a text
+    assert figures_tags(files) <= OF_FIGURES
 
 
 def figures_tags(files) -> set[str]:
-    """The kinds of elements in the figures; a figure that is no XML fails."""
+    """The kinds of elements in the figures, in lower case; a figure that is no XML fails."""
     found = [
         ET.fromstring(each.read_text(encoding="utf-8"))  # noqa: S314 it was just made
         for each in files.figures
         if each.suffix == ".svg"
     ]
-    return {element.tag for figure in found for element in figure.iter()}
+    return {element.tag.rpartition("}")[2].lower() for figure in found for element in figure.iter()}
 
 
 @pytest.mark.parametrize("kind", ["parameters", "bbm"])  # the two writers of tables
