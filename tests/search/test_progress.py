@@ -43,6 +43,7 @@ class Searcher:
 class Coordinator:
     def __init__(self):
         self.sweep, self.searcher, self.running, self.paused = Sweep(), Searcher(), 16, 0
+        self.retrying = 2
         self.tally = Tally(finished=230, diverged=1, best_error=5.56, best_number=219)
         self.notices = Notices("s", lambda _: None, lambda: None)
 
@@ -66,7 +67,14 @@ def test_the_panel_shows_space_trials_best_error_auc_and_time():
     for words in ("digits", "seed 7", "label->target = through", "30/200", "60/200 trials", "1:00 elapsed"):
         assert words in shown
     # 30 trials in 60 s, 140 to go
-    for words in ("4:40 left in this space", "best error 5.56 % (trial 219)", "81.25", "83.50", "diverged 1"):
+    for words in (
+        "4:40 left in this space",
+        "best error 5.56 % (trial 219)",
+        "81.25",
+        "83.50",
+        "diverged 1",
+        "(2 waiting)",
+    ):
         assert words in shown
 
 
