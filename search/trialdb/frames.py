@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Select, Text, cast, select
+from sqlalchemy import Connection, Text, cast, select
 
 from kdsearch.search.trialdb import schema
+from kdsearch.search.trialdb.curve_reads import read_values
 from kdsearch.search.trialdb.states import Role
 from kdsearch.search.trialdb.writes import sweep_id
 
@@ -37,8 +38,6 @@ _TRIAL_COLUMNS = (
 _PLAN_COLUMNS = ("method", "run", "final", "plan")
 _TEXT = pd.StringDtype(na_value=np.nan)  # "str" of pandas 3
 _NODE = re.compile(r"(\d+)/(.+)", re.DOTALL)
-_BATCH = 100_000  # rows fetched at a time
-_IN_LIST = 500  # longer lists of trials are filtered after reading their range
 
 
 def trials_frame(connection: Connection, name: str, *, role: Role | None = None) -> pd.DataFrame:
@@ -152,18 +151,16 @@ def curves_frame(
     """
     known = _metrics(connection, metrics)
     wanted = None if trials is None else np.unique(np.fromiter(trials, dtype=np.int64))
-    arrays = list(_values(connection, _curve_query(sweep_id(connection, name), known, metrics, wanted)))
-    numbers, keys, steps, values = (np.concatenate(part) for part in zip(*arrays, strict=True))
-    if wanted is not None and len(wanted) > _IN_LIST:
-        keep = np.isin(numbers, wanted)
-        numbers, keys, steps, values = numbers[keep], keys[keep], steps[keep], values[keep]
+    numbers, of_metric, steps, values = read_values(
+        connection, sweep_id(connection, name), None if metrics is None else known, wanted
+    )
     labels = sorted({label for _, label in known.values()})
     nodes, codes = _key_tables(known, labels)
-    used = np.unique(codes[keys])
+    used = np.unique(codes[of_metric])
     names = pd.Index([labels[code] for code in used], dtype=_TEXT)
-    metric = pd.Categorical.from_codes(np.searchsorted(used, codes[keys]).astype(np.int64), names)
+    metric = pd.Categorical.from_codes(np.searchsorted(used, codes[of_metric]).astype(np.int64), names)
     return pd.DataFrame(
-        {"trial": numbers, "node": nodes[keys], "metric": metric, "epoch": steps, "value": values}
+        {"trial": numbers, "node": nodes[of_metric], "metric": metric, "epoch": steps, "value": values}
     )
 
 
@@ -184,37 +181,6 @@ def split_metric(name: str) -> tuple[int, str]:
     """
     match = _NODE.fullmatch(name)
     return (int(match[1]), match[2]) if match else (0, name)
-
-
-def _curve_query(
-    sweep: int, known: dict[int, tuple[int, str]], metrics: Collection[str] | None, wanted: Any
-) -> Select[Any]:
-    table = schema.METRIC_VALUE
-    query = (
-        select(table.c.number, table.c.metric_id, table.c.step, table.c.value, table.c.nonfinite)
-        .where(table.c.sweep_id == sweep)
-        .order_by(table.c.number, table.c.metric_id, table.c.step)
-    )
-    if metrics is not None:
-        query = query.where(table.c.metric_id.in_(list(known)))
-    if wanted is None:
-        return query
-    if 0 < len(wanted) <= _IN_LIST:
-        return query.where(table.c.number.in_(wanted.tolist()))
-    low, high = (int(wanted[0]), int(wanted[-1])) if len(wanted) else (0, -1)
-    return query.where(table.c.number.between(low, high))
-
-
-def _values(connection: Connection, query: Select[Any]) -> Iterator[tuple[np.ndarray, ...]]:
-    """Give number, metric key, step and value as arrays, a batch at a time (the first one empty)."""
-    empty = np.zeros(0, dtype=np.int64)
-    yield empty, empty, empty, np.zeros(0)
-    for rows in connection.execute(query.execution_options(yield_per=_BATCH)).partitions():
-        numbers, keys, steps, values, nonfinite = zip(*rows, strict=True)
-        plain = np.array(values, dtype=np.float64)  # None becomes NaN
-        for place in np.flatnonzero(np.isnan(plain)):
-            plain[place] = float(nonfinite[place])
-        yield (*(np.array(part, dtype=np.int64) for part in (numbers, keys, steps)), plain)
 
 
 def _key_tables(known: dict[int, tuple[int, str]], labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
