@@ -76,11 +76,10 @@ def _from_file(connection: Connection, where: list[ColumnElement[bool]]) -> Iter
 
 
 def _floats(values: tuple[float | None, ...], words: tuple[str | None, ...]) -> npt.NDArray[np.float64]:
-    try:
-        return np.frombuffer(array("d", values), dtype=np.float64)  # type: ignore[arg-type]
-    except TypeError:  # a value is None where a word speaks
-        told = (word if value is None else value for value, word in zip(values, words, strict=True))
-        return np.array([float(value) for value in told if value is not None], dtype=np.float64)
+    found = np.array(values, dtype=np.float64)  # None becomes NaN
+    for place in np.flatnonzero(np.isnan(found)):
+        found[place] = float(words[place] or "nan")
+    return found
 
 
 def _from_server(connection: Connection, where: list[ColumnElement[bool]]) -> Iterator[Values]:
