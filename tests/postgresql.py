@@ -42,6 +42,7 @@ class PostgreSQL:
         self._names = 0
         root = os.geteuid() == 0
         self._user: dict[str, str | int] = {"user": "nobody", "group": _group_of("nobody")} if root else {}
+        self._guard = self._watched()
         self._programs = _programs(self.folder, self._user)
         self._make_cluster()
         self.start()
@@ -126,12 +127,25 @@ class PostgreSQL:
         while any(Path(f"/proc/{process}").exists() for process in left) and time.monotonic() < end:
             time.sleep(0.01)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._guard.communicate()
 
     def log(self) -> str:
         """What it said."""
         return (self.folder / "log").read_text(errors="replace")
 
     # How it is done
+
+    def _watched(self) -> subprocess.Popen[bytes]:
+        """Start what ends the server and deletes its folder if this process dies: its pipe closes then."""
+        script = """
+            read -r nothing
+            test ! -f "$1/data/postmaster.pid" || kill -QUIT "$(head -n 1 "$1/data/postmaster.pid")"
+            rm -rf "$1"
+        """
+        command = ["sh", "-c", script, "guard", str(self.folder)]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
 
     def _make_cluster(self) -> None:
         secret, data = self.folder / "password", self.folder / "data"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -54,3 +58,22 @@ def test_it_leaves_nothing_behind(postgresql_server):
     for process in family:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
+
+
+def test_it_ends_with_a_process_that_is_killed():
+    program = f"""
+import importlib.util, time
+spec = importlib.util.spec_from_file_location("p", {str(Path(__file__).with_name("postgresql.py"))!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+server = module.PostgreSQL()
+print(server.folder, server._process.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        folder, server = process.stdout.readline().split()
+        process.kill()
+    end = time.monotonic() + 120
+    while Path(folder).exists() or Path(f"/proc/{server}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
