@@ -91,7 +91,7 @@ def launch_sweep(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     if options["dry_run"]:
         show_dry_run(sweep, launch, name=options["name"], out=options["out"], as_json=options["as_json"])
         return
-    if options["or_resume"] and launching.holds(launch.db, options["name"] or sweep.name):
+    if options.get("or_resume") and launching.holds(launch.db, options["name"] or sweep.name):
         _go_on(sweep, options["name"] or sweep.name, launch, options)
         return
     name = options["name"] or launching.free_name(launch.db, sweep.name)
