@@ -19,6 +19,7 @@ from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.metaparameters.declaration import Metaparameter
 from kdsearch.trainables.protocol import Configuration, EpochReport, Member, MemberState, Pretraining
 from kdsearch.trainables.seeds import derive_seed
+from kdsearch.trainables.small_files import write_whole
 
 DEFAULTS: Mapping[str, object] = {
     "epochs": 1,
@@ -96,9 +97,7 @@ class ConstantPack:
 
     def save(self, number: int, path: Path) -> None:
         """Write the epoch reached."""
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps({"epoch": self._epoch[number]}), encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, {"epoch": self._epoch[number]})
 
     def save_output(self, number: int, path: Path) -> None:
         """Write the error reached."""

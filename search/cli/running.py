@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,13 @@ from kdsearch.spaces.errors import KdsearchError, UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _a_number(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Refuse NaN, which is in no range and yet passes."""
+    if isnan(value):
+        raise click.BadParameter("it must be a number of seconds, or inf", ctx=context, param=parameter)
+    return value
+
+
 def run_options(function: F) -> F:
     """Options of every command that trains."""
     for option in (
@@ -69,6 +77,7 @@ def run_options(function: F) -> F:
             "--wait-for-nodes",
             "wait_s",
             type=click.FloatRange(min=0),
+            callback=_a_number,
             default=0.0,
             metavar="SECONDS",
             help="Wait so long for nodes that a pack fits on; inf: for ever. Default: not at the start, and 600 s "

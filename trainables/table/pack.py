@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kdsearch.trainables.protocol import EpochReport, Member, MemberState
+from kdsearch.trainables.small_files import write_whole
 from kdsearch.trainables.table.curves import Curve, CurveTable
 
 
@@ -51,9 +52,7 @@ class TablePack:
 
     def save(self, number: int, path: Path) -> None:
         """Write the epoch reached."""
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps({"epoch": self._epoch[number]}), encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, {"epoch": self._epoch[number]})
 
     def save_output(self, number: int, path: Path) -> None:
         """Write that there are no weights; no trial needs any."""
