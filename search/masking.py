@@ -1,7 +1,8 @@
 """What people may see of a text that may hold a password: `***` stands for it.
 
 Passwords travel in database URLs, in keys of URLs and settings (`password=`, `secret_key=`), and in HTTP headers. What
-looks like a password in such a place is taken for one: rather too much is covered than too little.
+looks like a password in such a place is taken for one: rather too much is covered than too little. Words that settings
+have too (`basic block`, `token=cls`) need what only a credential has: the header before it, or its length.
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]*:/+"  # a URL that was taken for a path has 
 _IN_TEXT = re.compile(rf"({_SCHEME}[^\s:/@'\"]*):[^\s'\"]*@")  # up to the last @, as a password may hold one
 _ALONE = re.compile(rf"({_SCHEME}[^:/@]*):.*@", re.DOTALL)  # a text that is all URL: spaces and quotes too
 _NAME = r"[\w.\-]*(?:passw(?:or)?d|secret(?:_?key)?|access_?key|credentials?|(?:auth|access|session|api)[_\-]?token)"
-_KEY = re.compile(rf"((?:^|[^\w.\-])(?:{_NAME}|token))=([^\s&;'\",]+)", re.IGNORECASE)
-_BEARER = re.compile(r"\b(Bearer|Basic)\s+[^\s'\"]+", re.IGNORECASE)
+_LEAST = 16  # characters of a credential that nothing else tells from a word
+_KEY = re.compile(
+    rf"((?:^|[^\w.\-]){_NAME})=([^\s&;'\",]+)|((?:^|[^\w.\-])token)=([^\s&;'\",]{{{_LEAST},}})", re.IGNORECASE
+)
+_HEADER = re.compile(r"(\bauthorization['\"]?\s*[:=]\s*['\"]?[a-z]+)\s+[^\s'\"]+", re.IGNORECASE)
+_BEARER = re.compile(rf"\b((?i:Bearer|Basic))\s+(?=\S*[0-9A-Z])[\w.~+/=\-]{{{_LEAST},}}")
 
 
 def masked(text: str) -> str:
     """Return a text with `***` for every password in it."""
     text = _IN_TEXT.sub(rf"\1:{HIDDEN}@", text)
-    return _BEARER.sub(rf"\1 {HIDDEN}", _KEY.sub(rf"\1={HIDDEN}", text))
+    text = _KEY.sub(lambda found: f"{found[1] or found[3]}={HIDDEN}", text)
+    return _BEARER.sub(rf"\1 {HIDDEN}", _HEADER.sub(rf"\1 {HIDDEN}", text))
 
 
 def masked_command(arguments: Iterable[str]) -> str:

@@ -30,6 +30,10 @@ URL = "postgresql://ann:hunter2@db.example/kd"
         ("s3://bucket?access_key=hunter2&secret_key=hunter2", "s3://bucket?access_key=***&secret_key=***"),
         ("RAY_AUTH_TOKEN=hunter2 ray start", "RAY_AUTH_TOKEN=*** ray start"),
         ("Authorization: Bearer hunter2", "Authorization: Bearer ***"),
+        ("{'authorization': 'basic hunter2'}", "{'authorization': 'basic ***'}"),
+        ("Basic YW5uOmh1bnRlcjI6eHl6hunter2==", "Basic ***"),
+        ("bearer: no; Bearer hunter2hunter2hunter2", "bearer: no; Bearer ***"),
+        ("http://h:8265/?token=hunter2hunter2hunter2&x=1", "http://h:8265/?token=***&x=1"),
         (f"two: {URL} and {URL}", None),
     ],
 )
@@ -54,6 +58,10 @@ def test_passwords_are_masked(text, shown):
         "no Ray cluster answers at 10.0.0.1:6379",
         "patch_tokens=12, layers=3",
         "the password in --db can be read",
+        "basic block",
+        "Basic ResNet",
+        "basic convolutional-network",
+        "token=cls",
     ],
 )
 def test_other_texts_stay_as_they_are(text):
@@ -75,6 +83,7 @@ def test_a_command_keeps_its_quotes_and_loses_its_passwords():
 def test_settings_with_a_password_are_refused_by_key():
     assert find_password({"a": [1, {"b": URL}], "c": "x"}) == "a.1.b"
     assert find_password({"a": [1, None, 2.0, "sqlite:///x.db"]}) is None
+    refuse_passwords({"values": ["basic block", "Basic ResNet", "token=cls"]}, "file.yaml")
     with pytest.raises(UsageError, match=r"file\.yaml: trainable\.db holds a password"):
         refuse_passwords({"trainable": {"db": URL}}, "file.yaml")
 
