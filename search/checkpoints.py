@@ -3,7 +3,8 @@
 A worker writes `<trial>-<epoch>.pt`, the driver hears of it and queues it for the database. Between the two, and while
 the queue is written, the driver can be killed: a resume then goes on from the checkpoint that the database names, which
 must still be there. So neither workers nor coordinator delete anything; the writer says what is stored, and here goes
-what lies behind it.
+what lies behind it. Rows that go through the spool delete nothing: a later checkpoint, the next resume or the sweep's
+end does.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ class Writer:
 
         patience_s: how long a batch is tried before it is spooled; retry_spool_s: how often the spool is tried then.
         answer_s: a server that takes longer for a batch counts as one that does not answer.
-        on_stored: called in the writer's thread with every batch that is in database or spool; must not raise.
+        on_stored: called in the writer's thread with every batch that went into the database, not through the spool;
+        must not raise.
         """
         self._database, self._lease, self._answer_s = database, lease, answer_s
         self._flush_interval_s, self._batch_rows = flush_interval_s, batch_rows
@@ -248,7 +249,8 @@ class Writer:
                 _LOG.warning("%s; writing to %s until it is back", trouble.message, self._spool)
                 self._last_spool_try = time.monotonic()
                 self._put_aside(batch, trouble)
-        self._on_stored(batch)
+            else:
+                self._on_stored(batch)
         with self._change:
             self._stored += len(batch)
             self._change.notify_all()

@@ -486,7 +486,7 @@ def test_how_a_driver_is(database, clock):
     assert database.driver_state("s") == "none"
 
 
-def test_batches_are_told_once_they_are_in_the_database_or_the_spool(database, make):
+def test_batches_are_told_once_they_are_in_the_database_and_not_from_the_spool(database, make):
     told, held = [], []
 
     def stored(batch):
@@ -501,4 +501,5 @@ def test_batches_are_told_once_they_are_in_the_database_or_the_spool(database, m
             writer.submit(AddTrials("s", (make.trial(2),)))
             writer.flush()
             assert writer.status.spooled == 1
-    assert told == [[1], [2]]
+    assert [trial.number for trial in database.trials("s")] == [1, 2]
+    assert told == [[1]]
