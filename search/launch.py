@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import nan
 from pathlib import Path
@@ -34,7 +34,15 @@ from kdsearch.search.searchers.base import Note
 from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
 from kdsearch.search.searchers.plans import objective_of
 from kdsearch.search.searchers.policies import Look
-from kdsearch.search.stores import Store, carried_over, keep_choice, known_store, new_store, send_table
+from kdsearch.search.stores import (
+    Store,
+    carried_over,
+    keep_choice,
+    known_store,
+    new_store,
+    note_of_gone,
+    send_table,
+)
 from kdsearch.search.tables import with_table
 from kdsearch.search.trial_states import PastEpoch, PastTrial
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
@@ -161,7 +169,6 @@ def resume(
         change = _Change(stored, sweep, row.state)
         if change.state == SweepState.COMPLETE:
             change.keep(driving, launch)
-            driving.files.clear()
             return False
         if check is not None:
             check(sweep)
@@ -175,10 +182,14 @@ def resume(
             send_table(driving.store, answered.trainable_settings().get("exported"))
             options, found = joined(answered, launch, ray_options(sweep, launch), slots, driving.store, seen)
             check_same_data(sweep, database, found)
+            history = _history(database, name, driving.store)
+            notes = note_of_gone({n: each.checkpoint for n, each in history.items() if each.checkpoint_epoch})
             keep_choice(database, name, driving.store)
             change.keep(driving, launch)  # nothing is written of a resume that is refused
-            write_notes(database, name, found.notes)
-            _run(answered, driving, launch, _Means(options, slots, found), display, chooser)
+            write_notes(database, name, [*found.notes, *notes])
+            for note in notes:
+                launch.say(note)
+            _run(answered, driving, launch, _Means(options, slots, found, history), display, chooser)
     return True
 
 
@@ -273,6 +284,7 @@ class _Means:
     options: RayOptions
     slots: Slots
     found: FoundData
+    history: Mapping[int, PastTrial] = field(default_factory=dict)  # what a resume brings back
 
 
 @contextlib.contextmanager
@@ -283,6 +295,9 @@ def _driving(database: TrialDatabase, name: str, store: Store) -> Iterator[_Driv
     try:
         with Writer(database, name, lease=lease, on_stored=files.stored) as writer:
             yield _Driving(database=database, lease=lease, writer=writer, files=files, store=store)
+        with contextlib.suppress(DatabaseAwayError):  # the next resume does it
+            if database.sweep(name).state is SweepState.COMPLETE:  # and no row waits in a spool
+                files.clear()
     finally:
         with contextlib.suppress(
             DatabaseAwayError
@@ -301,7 +316,7 @@ def _run(
     store, database, writer = driving.store, driving.database, driving.writer
     slots = means.slots
     baselines = baselines_for(sweep, store.folder, launch.data_root, store.storage, means.found.contents)
-    history = _history(database, sweep.name, store)
+    history = means.history
     driving.files.forget(number for number, past in history.items() if past.state in ENDED)
     _state(writer, sweep.name, SweepState.RUNNING, launch)
     outcome = SweepState.FAILED
@@ -332,7 +347,6 @@ def _run(
             writer.submit(op.MarkRunningLost(sweep.name, (lost,)))
         _state(writer, sweep.name, outcome, launch)
     writer.flush()
-    driving.files.clear()
 
 
 def _state(writer: Writer, name: str, state: SweepState, launch: Launch) -> None:

@@ -21,7 +21,7 @@ from kdsearch.search.runner_resources import RayOptions, Slots, bundle_of, fitti
 from kdsearch.search.runner_watch import Node, alive, look_around
 from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.node_check import differences, look
-from kdsearch.trainables.storage import Storage, storage_of
+from kdsearch.trainables.storage import Storage, StorageError, storage_of
 
 PATIENCE_S: Final = 600.0  # for one node's answer: it may have to read a large data set for the first time
 AT_A_TIME: Final = 8
@@ -155,7 +155,11 @@ class Fleet:
     def _read_back(self, node_id: str) -> str | None:
         assert self._sign is not None  # noqa: S101 asked for
         path = self._sign.with_name(f"{self._sign.name}-{node_id}")
-        if not self._storage.exists(path):
+        try:
+            found = self._storage.exists(path)
+        except StorageError as error:
+            return f"the driver {error.message}"
+        if not found:
             return f"the driver does not find what it wrote at {self._storage.place(path)}: the folder is not shared"
         self._storage.delete(path)
         return None

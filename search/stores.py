@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +18,10 @@ from kdsearch.search.checkpoints import checkpoints_folder
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb.operations import EventRow
 from kdsearch.spaces.errors import KdsearchError, UsageError
-from kdsearch.trainables.storage import SHARED, Remote, Storage, check_storage, is_url
+from kdsearch.trainables.storage import SHARED, Remote, Storage, StorageError, check_storage, is_url
 
 STORAGE: Final = "storage"  # the kind of event that says where a sweep's files lie
+_MOST_LISTED: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,35 +137,61 @@ def _check_writable(store: Store) -> None:
 
 
 def carried_over(store: Store, place: str) -> Path | None:
-    """The path of a checkpoint in this store, brought over if it lies elsewhere; None: it is gone."""
+    """The path of a checkpoint in this store, brought over if it lies elsewhere; None: it is gone.
+
+    Raises:
+        StorageError: a storage that cannot be read or written now: whether the checkpoint is there, nobody knows.
+
+    """
+    try:
+        return _carried_over(store, place)
+    except StorageError as error:
+        error.hint = "Nothing is lost: `kdsearch resume` goes on as soon as the storage can be reached again."
+        raise
+
+
+def _carried_over(store: Store, place: str) -> Path | None:
     path = store.storage.path(place)
     if is_url(place) == isinstance(store.storage, Remote) and path.is_relative_to(store.folder):
         return path if store.storage.exists(path) else None
     if store.chosen is None and not is_url(place):  # the database was moved, its files were not
-        return path if path.exists() else None
+        return path if SHARED.exists(path) else None
     new = store.checkpoints / place.rpartition("/")[2]
     if store.storage.exists(new):
         return new
     content = _read_anywhere(place)
-    return None if content is None else _kept(store, new, content)
-
-
-def _kept(store: Store, path: Path, content: bytes) -> Path | None:
-    try:
-        store.storage.write(path, content)
-    except (OSError, KdsearchError):
+    if content is None:
         return None
-    return path
+    try:
+        store.storage.write(new, content)
+    except OSError as error:
+        raise StorageError(f"cannot write {store.storage.place(new)}: {error.strerror or error}") from error
+    return new
 
 
 def _read_anywhere(place: str) -> bytes | None:
-    """A file's content, wherever it lies; None if it cannot be read."""
-    with suppress(OSError, KdsearchError):
-        if not is_url(place):
-            return Path(place).read_bytes()
+    """A file's content, wherever it lies; None if it is not there."""
+    storage: Storage = SHARED
+    path = Path(place)
+    if is_url(place):
         root, _, name = place.rpartition("/")
-        return Remote(root, Path("/")).read(Path("/") / name)
-    return None
+        storage, path = Remote(root, Path("/")), Path("/") / name
+    if not storage.exists(path):
+        return None
+    try:
+        return storage.read(path)
+    except OSError as error:
+        raise StorageError(f"cannot read {place}: {error.strerror or error}") from error
+
+
+def note_of_gone(saved: Mapping[int, Path | None]) -> list[str]:
+    """What a resume notes of checkpoints, by trial, that the database names and no storage has (None)."""
+    gone = sorted(number for number, path in saved.items() if path is None)
+    if not gone:
+        return []
+    listed = ", ".join(map(str, gone[:_MOST_LISTED])) + (", ..." if len(gone) > _MOST_LISTED else "")
+    which = "1 unfinished trial" if len(gone) == 1 else f"{len(gone)} unfinished trials"
+    return [f"The checkpoints of {which} ({listed}) are gone: what goes on of them begins anew."]
 
 
 __all__ = [
@@ -177,5 +203,6 @@ __all__ = [
     "known_store",
     "last_choice",
     "new_store",
+    "note_of_gone",
     "send_table",
 ]

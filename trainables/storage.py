@@ -54,7 +54,7 @@ class Storage(Protocol):
     """What driver and workers do with shared files; paths are those in the driver's folder."""
 
     def exists(self, path: Path) -> bool:
-        """Whether the file is there."""
+        """Whether the file is there; StorageError if the storage cannot say."""
 
     def read(self, path: Path) -> bytes:
         """Return a file's content; OSError or StorageError if it is not there or cannot be read."""
@@ -89,7 +89,8 @@ class Shared:
 
     def exists(self, path: Path) -> bool:
         """Whether the file is there."""
-        return path.exists()
+        with _told("look for", str(path)):
+            return path.exists()
 
     def read(self, path: Path) -> bytes:
         """Return a file's content."""
@@ -161,11 +162,9 @@ class Remote:
         self._fs, self._root, self._moves = _opened(url)
 
     def exists(self, path: Path) -> bool:
-        """Whether the file is there; one that cannot be asked for is not."""
-        try:
+        """Whether the file is there."""
+        with _told("look for", self.place(path)):
             return self._size(self._at(path)) is not None
-        except Exception:  # noqa: BLE001 file systems raise what they like
-            return False
 
     def read(self, path: Path) -> bytes:
         """Return a file's content."""

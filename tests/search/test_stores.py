@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from kdsearch.search.notices import CHECKPOINT, Notices, Unsaved
-from kdsearch.search.stores import absolute, carried_over, keep_choice, known_store, new_store
+from kdsearch.search.stores import absolute, carried_over, keep_choice, known_store, new_store, note_of_gone
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.spaces.errors import UsageError
+from kdsearch.trainables.storage import Remote, StorageError
 
 
 @pytest.fixture
@@ -74,6 +75,35 @@ def test_checkpoints_are_carried_over_to_a_new_storage(tmp_path, database, clock
     assert new.storage.read(found) == b"epoch 5"
     assert known_store(database, None, tmp_path / "files", "s").chosen == places[after]
     assert carried_over(new, place.replace("3-5", "4-5")) is None
+
+
+def test_a_checkpoint_that_cannot_be_read_or_brought_over_is_not_gone(tmp_path, monkeypatch, clock):
+    old = new_store(f"file://{tmp_path / 'a'}", tmp_path / "files", "s")
+    path = old.checkpoints / "3-5.pt"
+    old.storage.write(path, b"epoch 5")
+    place = old.storage.place(path)
+    new = new_store(str(tmp_path / "b"), tmp_path / "files", "s")
+
+    def away(*_):
+        raise StorageError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Remote, "_size", away)
+        with pytest.raises(StorageError, match="away"):
+            carried_over(new, place)
+    new.checkpoints.parent.mkdir(parents=True)
+    new.checkpoints.touch()  # no folder can be made there
+    with pytest.raises(StorageError, match=r"cannot write .*b/checkpoints/.*/3-5\.pt") as caught:
+        carried_over(new, place)
+    assert "kdsearch resume" in caught.value.hint
+
+
+def test_checkpoints_that_are_gone_are_counted(tmp_path):
+    assert note_of_gone({1: tmp_path}) == []
+    (note,) = note_of_gone({n: None if n else tmp_path for n in range(13)})
+    assert note.startswith(
+        "The checkpoints of 12 unfinished trials (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...) are gone"
+    )
 
 
 def test_a_storage_that_cannot_be_written_is_refused(tmp_path):

@@ -113,3 +113,15 @@ def test_a_kind_of_url_that_nobody_knows_is_refused(tmp_path):
     with pytest.raises(UsageError, match="the storage nowhere://x cannot be opened") as caught:
         Remote("nowhere://x", tmp_path)
     assert "s3://BUCKET/FOLDER" in caught.value.hint
+
+
+def test_a_storage_that_cannot_say_whether_a_file_is_there_says_so(case, monkeypatch):
+    storage, folder = case
+
+    def away(*_, **__):
+        raise PermissionError("no entry")
+
+    monkeypatch.setattr(Path, "stat", away)
+    monkeypatch.setattr(Remote, "_size", away)
+    with pytest.raises(StorageError, match=r"cannot look for .*/3-5\.pt: no entry"):
+        storage.exists(folder / "3-5.pt")
