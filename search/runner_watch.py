@@ -26,7 +26,7 @@ from kdsearch.search.runner_resources import RayOptions, Slots, bundle_of, count
 from kdsearch.spaces.errors import UsageError
 
 if TYPE_CHECKING:
-    from kdsearch.search.runner_probe import Fleet
+    from kdsearch.search.runner_probe import Answer, Fleet
 
 PATIENCE_S: Final = 600.0  # that a sweep waits for a node that could run a pack, where nothing else is said
 NO_NODE: Final = "no node fits"
@@ -37,6 +37,7 @@ _WORDS: Final = {
 }
 _LOOK_EVERY_S: Final = 1.0
 _GRACE_S: Final = {NO_NODE: 2.0, TAKEN: 10.0}  # a pack that ends and one that begins leave a gap
+_AGAIN_S: Final = 300.0  # until a node that is not fit is asked once more
 _MOST_NODES: Final = 6  # that a message lists
 _MOST_DEMANDS: Final = 8  # nodes that are asked for at a time
 
@@ -140,6 +141,7 @@ class Watch:
         self._patience_s = options.wait_s or PATIENCE_S
         self._fleet = fleet
         self._avoided: dict[str, str] = {}  # ids of nodes that packs may not go to -> why
+        self._again: dict[str, float] = {}  # ids of nodes that were asked -> when to ask once more
         self._demands: list[Any] = []
 
     @property
@@ -204,22 +206,36 @@ class Watch:
         return self._fleet is None or node.id in self._fleet.fit
 
     def _ask(self, fleet: Fleet, nodes: Sequence[Node]) -> None:
-        """Forget nodes that left, ask those that joined, and take in what others said."""
-        fleet.fit &= {node.id for node in nodes}
+        """Forget nodes that left, take in what others said, ask those that joined and, after a while, the unfit."""
+        there = {node.id for node in nodes}
+        fleet.fit &= there
+        self._avoided = {each: why for each, why in self._avoided.items() if each in there}
         for answer in fleet.answers():
-            if not answer.wrong:
-                fleet.fit.add(answer.node.id)
-                continue
-            why = "; ".join(answer.wrong)
-            self._avoided[answer.node.id] = why
-            told = {"what": "node left out", "node": answer.node.name, "reason": why}
-            self._coordinator.notices.event(CLUSTER, told)
-            self._coordinator.notices.show(answer.node.id, f"node {answer.node.name} is not used: {why}")
-            self._tick()
+            if answer.node.id in there:
+                self._take(fleet, answer)
         for node in nodes:
-            new = node.id not in fleet.fit and node.id not in self._avoided and not fleet.is_asked(node.id)
-            if new and fitting(node.total, self._bundle):
+            due = node.id not in self._avoided or self._now() >= self._again[node.id]
+            asked = node.id in fleet.fit or fleet.is_asked(node.id)
+            if due and not asked and fitting(node.total, self._bundle):
                 fleet.ask(node)
+
+    def _take(self, fleet: Fleet, answer: Answer) -> None:
+        """Use the node, or show why not; what changes is written down."""
+        node, before = answer.node, self._avoided.pop(answer.node.id, None)
+        if not answer.wrong:
+            fleet.fit.add(node.id)
+            if before is not None:
+                self._coordinator.notices.event(CLUSTER, {"what": "node used after all", "node": node.name})
+                self._coordinator.notices.over(node.id)
+                self._tick()
+            return
+        self._avoided[node.id] = why = "; ".join(answer.wrong)
+        self._again[node.id] = self._now() + _AGAIN_S
+        if why != before:
+            told = {"what": "node left out", "node": node.name, "reason": why}
+            self._coordinator.notices.event(CLUSTER, told)
+            self._coordinator.notices.show(node.id, f"node {node.name} is not used: {why}")
+            self._tick()
 
     def _demand(self) -> None:
         """Ask an autoscaler for the nodes that are missing: packs themselves name the nodes that they may go to."""

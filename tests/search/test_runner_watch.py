@@ -35,17 +35,19 @@ class Fleet:
     """Nodes that were asked."""
 
     def __init__(self, *fit):
-        self.fit, self.asked, self.said = set(fit), [], []
+        self.fit, self.asked, self.said, self.waiting = set(fit), [], [], set()
 
     def answers(self):
         said, self.said = self.said, []
+        self.waiting -= {answer.node.id for answer in said}
         return said
 
     def ask(self, node):
         self.asked.append(node.id)
+        self.waiting.add(node.id)
 
     def is_asked(self, node_id):
-        return node_id in self.asked
+        return node_id in self.waiting
 
 
 class World:
@@ -181,3 +183,36 @@ def test_a_node_that_joins_is_asked_before_it_is_used():
     world.after(1)
     assert world.watch.nodes() == ["b"]
     assert world.coordinator.notices.texts == ()
+
+
+def test_a_node_that_is_not_fit_is_asked_again_after_a_while():
+    fleet = Fleet("a")
+    world = World(fleet=fleet)
+    world.nodes = [node("a"), node("b")]
+    world.after(1)
+    for _ in range(2):
+        fleet.said = [Answer(world.nodes[1], ("it did not answer",))]
+        world.after(299)
+        assert not fleet.waiting
+        world.after(3)
+        assert fleet.waiting == {"b"}
+    assert world.coordinator.notices.texts == ("node b is not used: it did not answer",)  # until it answers
+    fleet.said = [Answer(world.nodes[1])]
+    world.after(400)
+    assert fleet.asked == ["b", "b", "b"]
+    assert world.watch.nodes() == ["a", "b"]
+    assert world.coordinator.notices.texts == ()
+    assert world.whats == ["node left out", "node used after all"]
+
+
+def test_the_answer_of_a_node_that_left_meanwhile_is_not_taken():
+    fleet = Fleet("a")
+    world = World(fleet=fleet)
+    world.nodes = [node("a"), node("b"), node("c")]
+    world.after(1)
+    fleet.said = [Answer(world.nodes[1], ("it died",)), Answer(world.nodes[2])]
+    world.nodes = world.nodes[:1]
+    world.after(3)
+    assert world.watch.nodes() == ["a"]
+    assert world.coordinator.notices.texts == ()
+    assert "node left out" not in world.whats
