@@ -193,6 +193,7 @@ def test_a_server_that_hangs_is_bridged_by_the_spool(postgresql, database, twin,
     ):
         writer.submit(*todo[:100])
         writer.flush()
+        wait_until(lambda: not writer.status.spooled)  # a slow machine takes longer than that too
         with postgresql.frozen():
             writer.submit(*todo[100:])
             writer.flush()
