@@ -29,6 +29,26 @@ SPACE = {"kind": "parameters", "parameters": {"x": {"type": "float", "low": 0, "
 CONSTANT = {"kind": "constant", "epochs": 4, "epoch_s": 0.1, "wobble": 10}
 PROGRAM = "from kdsearch.search.cli import main; main()"
 PATIENCE_S = 240
+MEETING = f"""
+import os, time
+from pathlib import Path
+from kdsearch.search.cli import main
+from kdsearch.search.coordinator import Coordinator
+
+own, others = Path("begun"), Path(os.environ["OTHERS"]) / "begun"
+take = Coordinator.on_result
+
+def meet(*given):
+    own.touch()
+    end = time.monotonic() + {PATIENCE_S}
+    while not others.exists():
+        assert time.monotonic() < end, "the other driver does not come to an epoch"
+        time.sleep(0.1)
+    return take(*given)
+
+Coordinator.on_result = meet
+main()
+"""  # a driver that takes in no epoch before another driver has one too
 
 
 def sweep_of(trials=12, *, trainable=None, **run):
@@ -72,7 +92,7 @@ def nodes(cluster, *each):
 class Driver:
     """`kdsearch` as a process of its own, in a folder of its own."""
 
-    def __init__(self, folder, cluster, *arguments, **environment):
+    def __init__(self, folder, cluster, *arguments, program=PROGRAM, **environment):
         folder.mkdir(parents=True, exist_ok=True)
         self.database = folder / "t.db"
         self.output = (folder / f"output-{secrets.token_hex(2)}.txt").open("w+")
@@ -80,7 +100,7 @@ class Driver:
             [
                 sys.executable,
                 "-c",
-                PROGRAM,
+                program,
                 *arguments,
                 "--address",
                 cluster.address,
@@ -135,10 +155,10 @@ class Driver:
         self.output.close()
 
 
-def begin(folder, cluster, sweep, *options, **environment):
+def begin(folder, cluster, sweep, *options, program=PROGRAM, **environment):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "s.yaml").write_text(yaml.safe_dump(sweep))
-    return Driver(folder, cluster, "sweep", "s.yaml", *options, **environment)
+    return Driver(folder, cluster, "sweep", "s.yaml", *options, program=program, **environment)
 
 
 def wait_for(condition, driver):
@@ -251,8 +271,16 @@ def test_two_sweeps_have_half_of_the_cluster_each_and_do_not_mix(cluster, tmp_pa
             assert driver.ends()[0] == 0, driver.told
             alone = driver.record()
         drivers = [
-            begin(tmp_path / name, cluster, sweep_of(trials=8), "--max-concurrent", "1")
-            for name in ("a", "b")
+            begin(
+                tmp_path / name,
+                cluster,
+                sweep_of(trials=8),
+                "--max-concurrent",
+                "1",
+                program=MEETING,
+                OTHERS=str(tmp_path / other),
+            )
+            for name, other in ("ab", "ba")
         ]
         with drivers[0], drivers[1]:
             for driver in drivers:
@@ -263,4 +291,4 @@ def test_two_sweeps_have_half_of_the_cluster_each_and_do_not_mix(cluster, tmp_pa
                 assert len(record.curves) == len(alone.curves)
                 assert whats(driver) == []  # nobody waited
         spans = [driver.span() for driver in drivers]
-    assert max(start for start, _ in spans) < min(end for _, end in spans)  # they ran side by side
+    assert max(start for start, _ in spans) < min(end for _, end in spans)  # side by side: they met
