@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Baseline:
         best_epoch: int | None,
         last_epoch: int | None,
     ) -> None:
-        """Keep the result beside the weights, for later sweeps."""
+        """Keep the result beside the weights, for later sweeps; where it cannot be written, they train anew."""
         known = KnownBaseline(
             sweep=sweep,
             trial=self.number,
@@ -87,7 +88,8 @@ class Baseline:
             last_epoch=last_epoch,
         )
         data = {**asdict(known), "sha256": self._digest()}
-        self.storage.write(self._sidecar, json.dumps(data).encode())
+        with suppress(OSError, StorageError):
+            self.storage.write(self._sidecar, json.dumps(data).encode())
 
     @property
     def _sidecar(self) -> Path:

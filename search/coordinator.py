@@ -18,7 +18,7 @@ from pathlib import Path
 from kdsearch.search.baselines import Baseline
 from kdsearch.search.checkpoints import checkpoints_folder
 from kdsearch.search.config import SweepFile
-from kdsearch.search.failures import Failure, Place
+from kdsearch.search.failures import Cause, Failure, Place
 from kdsearch.search.handed_out import HandedOut
 from kdsearch.search.history import ENDED, History, count_epochs, take_up
 from kdsearch.search.logbook import Logbook
@@ -43,7 +43,7 @@ from kdsearch.search.stores import Store
 from kdsearch.search.teachers import Teachers
 from kdsearch.search.trial_states import Job, LiveTrial, PastTrial, Tally
 from kdsearch.search.trialdb import operations as op
-from kdsearch.search.trialdb.states import TrialState
+from kdsearch.search.trialdb.states import Ending, TrialState
 from kdsearch.trainables.protocol import EpochReport, Member, MemberState
 from kdsearch.trainables.registry import trainable_kind
 from kdsearch.trainables.seeds import derive_seed
@@ -172,9 +172,13 @@ class Coordinator:
         return tuple(leaves)
 
     def on_pack_failure(self, job: int, failure: Failure) -> None:
-        """A pack failed, or its worker or node is gone: every member that was still in it is tried again, alone."""
+        """A pack failed, or its worker is gone: every member that was still in it is tried again, alone.
+
+        If its node is gone, they go on together: none of them is to blame.
+        """
         self.on_start(job)
         members, place = self._out.end(job)
+        together: list[int] = []
         for number in members:
             trial = self._trials[number]
             ending = self._retries.charge(
@@ -189,20 +193,36 @@ class Coordinator:
             )
             self._submit(op.EndAttempts(self.sweep.name, (end,)))
             self.tally.retried += 1
-            self._retries.add(trial, ending)
+            if failure.cause is Cause.NODE:
+                together.append(number)
+            else:
+                self._retries.add(trial, ending)
+        if together:
+            self._begun.append(together)
         self._record()
 
     def on_return(self, job: int) -> None:
-        """A pack was handed out in vain, to a node that it avoids or to none: it is handed out again, and never began.
+        """A pack was handed out in vain, to a node that it avoids or to none: it is handed out again.
 
-        A trial that is alone may have been declined, and is handed out again in a moment; a pack goes first.
+        A trial that is tried again alone may have been declined, and waits a moment; other packs go first. Where it was
+        not known that it would be declined, an attempt has begun that comes to nothing.
         """
+        begun = self._out.has_begun(job)
         members, _ = self._out.end(job)
-        if len(members) == 1:
-            self._retries.put_back(self._trials[members[0]])
-        elif members:
-            begun = self._trials[members[0]].attempt > 0
-            (self._begun if begun else self._packs).appendleft(list(members))
+        trials = [self._trials[number] for number in members]
+        if begun and trials:
+            now, why = self._clock(), "handed back before it began"
+            ends = (
+                op.AttemptEnd(number=t.number, n=t.attempt, at=now, reason=why, ending=Ending.LOST)
+                for t in trials
+            )
+            self._submit(op.EndAttempts(self.sweep.name, tuple(ends)))
+        for trial in trials:
+            trial.returned += 1
+        if len(trials) == 1 and trials[0].avoid:
+            self._retries.put_back(trials[0])
+        elif trials:
+            (self._begun if trials[0].attempt else self._packs).appendleft(list(members))
 
     def interrupt(self, reason: str) -> None:
         """Mark what runs; nothing more is started. Safe to call twice."""
@@ -286,7 +306,7 @@ class Coordinator:
                 if pack or self._packs:
                     return pack or self._packs.popleft()
             if not self._refill():
-                return next((queue.popleft() for queue in (self._begun, self._packs) if queue), [])
+                return next((q.popleft() for q in (self._begun, self._packs) if q), []) or self._again()
 
     def _again(self) -> list[int]:
         """A trial that failed and has waited long enough, alone; empty if there is none."""

@@ -12,6 +12,9 @@ class Cause(StrEnum):
     ERROR = "error"  # the trainable raised
     WORKER = "worker"  # its process ended: a signal, a crash in native code, the system's memory killer
     LIMIT = "limit"  # it took too long for an epoch, or too much memory, and its process was ended for that
+    STORAGE = (
+        "storage"  # a checkpoint, weights or an output could not be fetched or written: no trial's fault
+    )
     NODE = "node"  # its node is gone, was never fit for the pack, or cannot be placed: no trial's fault
 
 

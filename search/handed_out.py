@@ -39,6 +39,10 @@ class HandedOut:
         self._staged.discard(job)
         return tuple(self._members[job])
 
+    def has_begun(self, job: int) -> bool:
+        """Whether a job that is out runs."""
+        return job in self._members and job not in self._staged
+
     def members(self, job: int) -> Sequence[int]:
         """Trials that are still in a job; none of a job that is over."""
         return self._members.get(job, ())

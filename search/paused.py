@@ -70,4 +70,5 @@ class Paused:
         return settled
 
     def _key(self, trial: LiveTrial) -> tuple[object, ...]:
-        return (trial.checkpoint_epoch, *shape_of(trial, self._kind, self._settings))
+        alone = trial.number if trial.alone else None
+        return (alone, trial.checkpoint_epoch, *shape_of(trial, self._kind, self._settings))

@@ -17,7 +17,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from kdsearch.search.coordinator import Coordinator, Idle
-from kdsearch.search.failures import Failure, Place
+from kdsearch.search.failures import Cause, Failure, Place
 from kdsearch.search.notices import Unsaved
 from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports
 from kdsearch.search.runner_faults import (
@@ -105,10 +105,15 @@ class _Jobs(_Live, Searcher):
         job = self._guard(self._coordinator.next_job)
         if job is Idle.WAIT:
             return None
-        if not isinstance(job, Job):
+        told = self._guard(lambda: self._told(job)) if isinstance(job, Job) else None
+        if not isinstance(job, Job) or told is None:
             return str(Searcher.FINISHED)
         self._known[trial_id] = job.id
         self._live.add(trial_id)
+        return told
+
+    def _told(self, job: Job) -> dict[str, Any]:
+        """What Tune is told of a job: the worker's part, and the nodes that it may go to."""
         told = job_config(job, self._coordinator, self._options, self._slots)
         bundle = bundle_of(self._options, self._slots.gpus_per_pack)
         avoid = avoidable(job.avoid, lambda node: fitting(node, bundle) > 0)
@@ -153,6 +158,7 @@ class _Results(_Live, tune.Callback):
         self._stops, self._key = stops, key
         self._unsaved = Unsaved(coordinator.notices)
         self._places: dict[str, tuple[Place | None, Any]] = {}  # where packs run, and their actors
+        self._declined: set[str] = set()
         self._silence = Silence(coordinator.sweep.run.epoch_limit_s, time.monotonic)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -164,11 +170,11 @@ class _Results(_Live, tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack begins on a worker."""
         del iteration, trials, info
+        self._silence.heard(trial.trial_id)
         place = place_of(trial)
         if place is not None and place.node in trial.config["job"]["avoid"]:
             return  # it declines
         self._places[trial.trial_id] = place, trial.temporary_state.ray_actor
-        self._silence.heard(trial.trial_id)
         self._guard(lambda: self._coordinator.on_start(self._known[trial.trial_id], place))
 
     def on_trial_result(
@@ -177,15 +183,16 @@ class _Results(_Live, tune.Callback):
         """One epoch of a pack; Tune submits the next one when this is done, so no stopped member is in it."""
         del iteration, trials, info
         failure, job, stops = result["failure"], self._known[trial.trial_id], self._stops
-        if result["declined"]:
-            return  # and is handed back when Tune has taken note of its end
+        if result["declined"]:  # and is handed back when Tune has taken note of its end
+            self._declined.add(trial.trial_id)
+            return
         self._silence.heard(trial.trial_id)
         self._guard(lambda: self._unsaved.take(dict(result["saved"]), result["unsaved"]))
         stopped = self._guard(
             lambda: self._coordinator.on_result(
                 job,
                 read_reports(result["reports"]),
-                None if failure is None else Failure(reason=shortened(failure)),
+                None if failure is None else Failure(reason=shortened(failure), cause=Cause(result["cause"])),
                 dict(result["saved"]),
             )
         )
@@ -200,16 +207,33 @@ class _Results(_Live, tune.Callback):
         place, actor = self._places.pop(trial.trial_id, (None, None))
         end_actor(actor)
         self._silence.ended(trial.trial_id)
-        failure = self._silence.killed(trial.trial_id) or failure_of(trial, f"{self._key}-{job}", place)
-        self._guard(lambda: self._coordinator.on_pack_failure(job, failure))
+        killed = self._silence.killed(trial.trial_id)
+        self._guard(
+            lambda: self._coordinator.on_pack_failure(
+                job, killed or failure_of(trial, f"{self._key}-{job}", place)
+            )
+        )
         self._guard(self._tick)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack is done; or it never began: declined, or taken back."""
         del iteration, trials, info
         self._silence.ended(trial.trial_id)
-        if self._places.pop(trial.trial_id, None) is None:
+        known = self._places.pop(trial.trial_id, None) is not None
+        if not known or trial.trial_id in self._declined:
+            self._declined.discard(trial.trial_id)
             self._guard(lambda: self._coordinator.on_return(self._known[trial.trial_id]))
+
+
+def _forget_staged(controller: Any) -> None:
+    """Take trials that are over out of Tune's books of staged ones.
+
+    Tune's `stop_trial` leaves them there. For each of them it would keep an actor, with its cores, for packs of the
+    same nodes, which may never come again once nodes have joined or left.
+    """
+    over = {Trial.TERMINATED, Trial.ERROR}
+    for trial in [each for each in controller._staged_trials if each.status in over]:  # noqa: SLF001
+        controller._unstage_trial_with_resources(trial)  # noqa: SLF001
 
 
 class _Order(_Live, FIFOScheduler):
@@ -229,6 +253,7 @@ class _Order(_Live, FIFOScheduler):
             for trial in waiting:
                 if not self._placeable(trial.config):
                     tune_controller.stop_trial(trial)
+            _forget_staged(tune_controller._tune_controller)  # noqa: SLF001
         return super().choose_trial_to_run(tune_controller)
 
     def _placeable(self, config: Mapping[str, Any]) -> bool:

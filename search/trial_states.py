@@ -54,6 +54,8 @@ class LiveTrial:
         0  # times that it was handed out in vain since its last attempt: to a node to avoid, or to none
     )
     alone: bool = False  # it failed, or its pack did: it shares no pack any more
+    storage_lost: int = 0  # attempts of this run that ended because the storage could not be reached
+    stuck: int = 0  # failures in a row without the end of an epoch
     progressed: bool = False  # the newest attempt has come to the end of an epoch
     checkpoint: Path | None = None
     checkpoint_epoch: int = 0  # that it stands at; one that could not be written leaves an earlier one behind

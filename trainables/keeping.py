@@ -48,6 +48,8 @@ class Keeper:
 
     def _here(self, member: Member, folder: Path) -> Member:
         checkpoint = member.checkpoint
+        if checkpoint is not None and not self._storage.exists(checkpoint):
+            checkpoint = None  # it is gone: the trial begins anew
         return replace(
             member,
             checkpoint=None if checkpoint is None else self._storage.fetch(checkpoint, folder),

@@ -24,6 +24,7 @@ from kdsearch.trainables.keeping import Keeper
 from kdsearch.trainables.node_check import root_here
 from kdsearch.trainables.protocol import EpochReport, Member, Pack
 from kdsearch.trainables.registry import trainable_kind
+from kdsearch.trainables.storage import StorageError
 from kdsearch.trainables.watchdog import Limits, Watchdog
 
 LAST_WORDS = (
@@ -111,7 +112,11 @@ class PackTrainable(tune.Trainable):
             kept = self._keeper.keep(self._pack, reports)
         except Exception as error:  # noqa: BLE001 the driver must learn of whatever a pack raises
             self._release()
-            return self._result([], done=True, started=started, failure=_told(error))
+            cause = "storage" if isinstance(error, StorageError) else "error"
+            return {
+                **self._result([], done=True, started=started, failure=_told(error)),
+                "cause": cause,
+            }
         result = self._result(reports, done=not self._pack.active, started=started, failure=None)
         return {**result, "saved": kept.saved, "unsaved": kept.unsaved}
 
@@ -160,6 +165,7 @@ class PackTrainable(tune.Trainable):
             ],
             "pack_seconds": time.perf_counter() - started,
             "failure": failure,
+            "cause": "error",
             "saved": [],
             "unsaved": [],
             "declined": False,

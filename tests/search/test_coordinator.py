@@ -134,6 +134,42 @@ def test_a_pack_that_no_node_takes_any_more_is_handed_out_again_without_an_attem
     assert str(driver.rows(op.FinishTrials)[0].state) == "complete"
 
 
+def test_members_of_a_pack_whose_node_is_gone_go_on_together(clock, tmp_path):
+    driver = Driver(sweep_of({"kind": "random", "trials": 8}), clock, tmp_path)
+    first = driver.coordinator.next_job()
+    driver.coordinator.on_start(first.id, Place(host="alpha", node="a1"))
+    driver.coordinator.on_pack_failure(first.id, Failure(reason="gone", cause=Cause.NODE))
+    again = driver.coordinator.next_job()
+    assert [m.number for m in again.members] == [m.number for m in first.members]
+    assert len(again.members) > 1
+    driver._run(again)
+    driver.run()
+    assert sorted(row.number for row in driver.rows(op.FinishTrials)) == list(range(8))
+
+
+def test_a_pack_that_is_declined_after_it_was_taken_to_run_is_handed_out_again_and_its_attempt_has_an_end(
+    clock, tmp_path
+):
+    driver = Driver(sweep_of({"kind": "random", "trials": 1}), clock, tmp_path)
+    coordinator = driver.coordinator
+    job = coordinator.next_job()
+    coordinator.on_start(job.id, None)  # the worker did not say where it is
+    coordinator.on_return(job.id)
+    driver.run()
+    assert [(row.n, row.ending) for row in driver.rows(op.EndAttempts)] == [(1, Ending.LOST)]
+    assert [(row.attempt, str(row.state)) for row in driver.rows(op.FinishTrials)] == [(2, "complete")]
+
+
+def test_a_pack_that_is_handed_back_again_and_again_says_how_often(clock, tmp_path):
+    coordinator = Driver(sweep_of({"kind": "random", "trials": 8}), clock, tmp_path).coordinator
+    counts = []
+    for _ in range(3):
+        job = coordinator.next_job()
+        counts.append((len(job.members) > 1, job.returned))
+        coordinator.on_return(job.id)
+    assert counts == [(True, 0), (True, 1), (True, 2)]
+
+
 def test_a_resume_charges_failures_of_earlier_runs_and_packs_no_suspect_with_others(clock, tmp_path):
     sweep = sweep_of({"kind": "random", "trials": 4}, fail=[1], run={"attempts": 3, "backoff_s": 0})
     rows = Driver(sweep_of({"kind": "random", "trials": 4}), clock, tmp_path).run().rows(op.AddTrials)

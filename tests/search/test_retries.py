@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kdsearch.search.failures import Cause, Failure
-from kdsearch.search.retries import LONGEST_S, NODES_LOST, Retries
+from kdsearch.search.retries import LONGEST_S, NODES_LOST, STORAGE_LOST, Retries
 from kdsearch.search.trial_states import LiveTrial
 from kdsearch.search.trialdb.states import Ending
 
@@ -80,14 +80,35 @@ def test_nodes_where_it_failed_are_remembered(still):
     assert trial.avoid == {"a", "b"}
 
 
-@pytest.mark.parametrize("progressed", [True, False])
-def test_a_checkpoint_is_kept_as_long_as_a_trial_comes_further_with_it(still, tmp_path, progressed):
-    retries, trial = (
-        Retries(still, attempts=3, backoff_s=0.0),
-        trial_of(checkpoint=tmp_path, progressed=progressed),
-    )
-    fail(retries, trial)
-    assert trial.checkpoint == (tmp_path if progressed else None)
+@pytest.mark.parametrize(
+    ("cause", "progressed", "kept"),
+    [
+        (Cause.ERROR, [True, True, True], [True, True, True]),  # it comes further each time
+        (Cause.ERROR, [False], [False]),
+        (Cause.WORKER, [False, False], [True, False]),  # once may be somebody else's doing
+        (Cause.WORKER, [False, True, False], [True, True, True]),
+    ],
+)
+def test_a_checkpoint_is_kept_unless_it_may_be_what_fails(still, tmp_path, cause, progressed, kept):
+    retries, trial = Retries(still, attempts=9, backoff_s=0.0), trial_of(checkpoint=tmp_path)
+    for far, keeps in zip(progressed, kept, strict=True):
+        trial.progressed = far
+        fail(retries, trial, cause)
+        assert (trial.checkpoint is not None) == keeps
+
+
+def test_a_storage_that_is_away_charges_nobody_and_the_wait_for_it_grows(still, tmp_path):
+    retries, trial = Retries(still, attempts=1, backoff_s=5.0), trial_of(checkpoint=tmp_path)
+    for wait_s in (5, 10, 20):
+        assert fail(retries, trial, Cause.STORAGE) is Ending.LOST
+        still.now += timedelta(seconds=wait_s - 0.001)
+        assert retries.due() is None
+        still.now += timedelta(seconds=0.001)
+        assert retries.due() == 0
+    assert (trial.checkpoint, trial.failures, trial.avoid) == (tmp_path, 0, set())
+    for _ in range(STORAGE_LOST - 3):
+        fail(retries, trial, Cause.STORAGE)
+    assert retries.given_up(trial) == f"{STORAGE_LOST} times its files could not be reached"
 
 
 def test_the_one_that_may_go_first_goes_first(still):

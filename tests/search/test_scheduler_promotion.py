@@ -176,7 +176,7 @@ def test_a_promoted_trial_without_its_checkpoint_begins_again_and_goes_on_behind
     up = driver.coordinator.next_job()
     number = up.members[0].number
     driver.coordinator.on_pack_failure(
-        up.id, Failure(reason="the worker process ended", cause=Cause.WORKER)
+        up.id, Failure(reason="it raised", cause=Cause.ERROR)
     )  # alone: its checkpoint is not trusted
     again = driver.coordinator.next_job()
     assert (again.members[0].number, again.members[0].checkpoint) == (number, None)
