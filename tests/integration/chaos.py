@@ -67,7 +67,7 @@ def sweep_of(trials: int, marker: Path | None, *, epoch_s: float) -> dict[str, A
             "pack": 2,
             "checkpoint_every": 1,
             "backoff_s": 0.5,
-            "epoch_limit_s": 6,
+            "epoch_limit_s": 12,
             "memory_limit_gb": 1,
         },
     }
@@ -177,7 +177,7 @@ class Site:
         """Wait for a condition; return the seconds that it took."""
         begun = time.monotonic()
         while not condition():
-            if self.driver is not None and self.driver.poll() not in (None, 0):
+            if self.driver is not None and self.driver.poll() is not None and not condition():
                 raise RuntimeError(
                     f"the driver ended ({self.driver.returncode}) before {what}:\n{self.log()}"
                 )
@@ -198,8 +198,17 @@ class Site:
 def kill_worker(site: Site) -> None:
     """SIGKILL to the process of a pack."""
     again = site.tried_again()
-    os.kill(_workers()[0], signal.SIGKILL)
+    site.wait("pack to kill", _kill_one)
     site.figures.recovered("worker killed", site.wait("second attempt", lambda: site.tried_again() > again))
+
+
+def _kill_one() -> bool:
+    """Kill a process that trains now; False if there is none at this moment."""
+    try:
+        os.kill(_workers(training=True)[0], signal.SIGKILL)
+    except (IndexError, ProcessLookupError):
+        return False
+    return True
 
 
 def kill_node(site: Site) -> None:
@@ -366,14 +375,14 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _workers(raylet: int | None = None) -> list[int]:
-    """Processes of packs, of all nodes that this process started or of one."""
+def _workers(raylet: int | None = None, *, training: bool = False) -> list[int]:
+    """Processes of packs, of all nodes that this process started or of one; training: those in an epoch now."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
             title = (folder / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if not title.startswith("ray::") or "Trainable" not in title:
+            if not title.startswith("ray::") or ("Trainable.train" if training else "Trainable") not in title:
                 continue
             if (raylet is None and _is_ours(parent)) or parent == raylet:
                 found.append(int(folder.name))
@@ -423,7 +432,7 @@ def _closed_to_strangers() -> Iterator[None]:
 
 def main() -> None:
     """Run it."""
-    trials, epoch_s = int(os.environ.get("KDSEARCH_CHAOS_TRIALS", "240")), 0.25
+    trials, epoch_s = int(os.environ.get("KDSEARCH_CHAOS_TRIALS", "320")), 0.25
     with _closed_to_strangers(), tempfile.TemporaryDirectory(prefix="kdsearch-chaos-") as name:
         begun = time.monotonic()
         site = Site(Path(name), trials, epoch_s)
@@ -442,7 +451,12 @@ def main() -> None:
         bad = {kind: len(numbers) for kind, numbers in BAD.items()}
         seconds = round(time.monotonic() - begun, 1)
         figures = {"faults": {**site.figures.faults, **{f"trial: {k}": n for k, n in bad.items()}}}
-        told |= {**figures, "recovery_s": site.figures.recovery_s, "seconds": seconds}
+        told |= {
+            "mounted": site.mounted,
+            **figures,
+            "recovery_s": site.figures.recovery_s,
+            "seconds": seconds,
+        }
         sys.stdout.write(json.dumps(told, indent=1) + "\n")
 
 

@@ -39,3 +39,6 @@ def test_a_sweep_goes_through_faults_of_every_kind_and_comes_to_what_an_undistur
         "database killed",
     }
     assert befell <= set(told["faults"])
+    assert ("disk full" in told["faults"]) == told[
+        "mounted"
+    ]  # a small file system needs a user who may mount one

@@ -19,6 +19,8 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from kdsearch.search.trialdb import TrialDatabase, read_record
+from kdsearch.search.trialdb.errors import DatabaseMissingError
+from kdsearch.spaces.errors import UnknownNameError
 
 pytestmark = [
     pytest.mark.ray,
@@ -129,12 +131,11 @@ class Driver:
         return code, self.told
 
     def events(self, kind):
-        if not self.database.exists():
+        try:
+            with TrialDatabase.open(f"sqlite:///{self.database}", create=False, read_only=True) as database:
+                return [event.data for event in database.events("s", kinds=[kind])]
+        except (DatabaseMissingError, UnknownNameError):  # the driver is not that far
             return []
-        with TrialDatabase.open(f"sqlite:///{self.database}", create=False, read_only=True) as database:
-            if not any(sweep.name == "s" for sweep in database.sweeps()):
-                return []
-            return [event.data for event in database.events("s", kinds=[kind])]
 
     def record(self):
         with TrialDatabase.open(f"sqlite:///{self.database}", create=False, read_only=True) as database:
