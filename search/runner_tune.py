@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -225,14 +226,13 @@ class _Results(_Live, tune.Callback):
             self._guard(lambda: self._coordinator.on_return(self._known[trial.trial_id]))
 
 
-def _forget_staged(controller: Any) -> None:
-    """Take trials that are over out of Tune's books of staged ones.
+def _unstage(controller: Any, trial: Trial) -> None:
+    """Take a trial out of Tune's books of staged ones before it is stopped.
 
-    Tune's `stop_trial` leaves them there. For each of them it would keep an actor, with its cores, for packs of the
-    same nodes, which may never come again once nodes have joined or left.
+    Tune's `stop_trial` leaves it there. For each of them it would keep an actor, with its cores, for packs of the same
+    nodes, which may never come again once nodes have joined or left.
     """
-    over = {Trial.TERMINATED, Trial.ERROR}
-    for trial in [each for each in controller._staged_trials if each.status in over]:  # noqa: SLF001
+    if trial in controller._staged_trials:  # noqa: SLF001
         controller._unstage_trial_with_resources(trial)  # noqa: SLF001
 
 
@@ -252,8 +252,8 @@ class _Order(_Live, FIFOScheduler):
             waiting = [t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING]
             for trial in waiting:
                 if not self._placeable(trial.config):
+                    _unstage(tune_controller._tune_controller, trial)  # noqa: SLF001
                     tune_controller.stop_trial(trial)
-            _forget_staged(tune_controller._tune_controller)  # noqa: SLF001
         return super().choose_trial_to_run(tune_controller)
 
     def _placeable(self, config: Mapping[str, Any]) -> bool:
@@ -261,6 +261,13 @@ class _Order(_Live, FIFOScheduler):
         if config["nodes"] is not None:
             return bool(config["nodes"] == self._watch.nodes(config["strict"]))
         return not config["strict"] or bool(avoidable(config["job"]["avoid"], self._could_host))
+
+
+class _Mute(TrialProgressCallback):
+    """In place of Tune's own, which prints to standard output whenever a trial ends without a result."""
+
+    def _print(self, msg: str) -> None:
+        del msg
 
 
 class _Interrupt(_Live, tune.Stopper):
@@ -332,7 +339,7 @@ def _fit(
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=str(folder),
-            callbacks=[_Results(coordinator, known, tick, guard, stops, key, watch)],
+            callbacks=[_Results(coordinator, known, tick, guard, stops, key, watch), _Mute()],
             stop=_Interrupt(coordinator),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),

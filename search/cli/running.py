@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import shlex
 import signal
 import sys
 import time
@@ -143,7 +144,8 @@ def has_begun(launch: launching.Launch, name: str) -> bool:
 
 def go_on(launch: launching.Launch, name: str) -> str:
     """How to go on with a sweep that was interrupted."""
-    return f"Go on with: kdsearch resume {name}{database_flag(launch.db)}"
+    address = "" if launch.address is None else f" --address {shlex.quote(launch.address)}"
+    return f"Go on with: kdsearch resume {name}{database_flag(launch.db)}{address}"
 
 
 def timed(run: Callable[[], object], how_to_go_on: Callable[[], str]) -> float:
