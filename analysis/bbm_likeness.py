@@ -13,9 +13,10 @@ from markupsafe import Markup
 
 from kdsearch.analysis.bbm_layers import LayerMean, best_match, uniform_reach
 from kdsearch.analysis.bbm_methods import Mean, mean_over_seeds, similar_rows
-from kdsearch.analysis.bbm_scores import BBM, R2, R2_ELSEWHERE, TEACHER, TRANSFORMER
+from kdsearch.analysis.bbm_scores import R2, R2_ELSEWHERE, TEACHER, TRANSFORMER
 from kdsearch.analysis.bbm_study import Study
 from kdsearch.analysis.bbm_wording import listed, method, score
+from kdsearch.analysis.sweep_kinds import BBM
 from kdsearch.analysis.wording import percent, plural
 
 _FEWEST = 2  # runs of each that a claim needs

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from kdsearch.analysis.bbm_scores import (
-    BBM,
     KINDS,
     R2,
     R2_ELSEWHERE,
@@ -29,6 +28,7 @@ from kdsearch.analysis.bbm_scores import (
 from kdsearch.analysis.frames import COMPLETE
 from kdsearch.analysis.paired import PairedDifference, paired_table
 from kdsearch.analysis.samples import Floats
+from kdsearch.analysis.sweep_kinds import BBM
 
 TESTED = tuple(f"test_{score}" for score in SCORES)
 SUMMED = (*TESTED, *(f"val_{score}" for score in SCORES), VALIDATION, R2, R2_ELSEWHERE)

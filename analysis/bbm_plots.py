@@ -17,11 +17,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from kdsearch.analysis.bbm_curves import ScoreCurve
 from kdsearch.analysis.bbm_methods import MethodRow
-from kdsearch.analysis.bbm_scores import BBM, DEIT, TEACHER, TRANSFORMER
+from kdsearch.analysis.bbm_scores import DEIT, TEACHER, TRANSFORMER
 from kdsearch.analysis.bbm_search import SearchResult
 from kdsearch.analysis.bbm_wording import method
 from kdsearch.analysis.figure_style import DASHES, INK, MUTED, PALETTE, Dashes, new_figure, plain_axes
 from kdsearch.analysis.frames import COMPLETE, STOPPED
+from kdsearch.analysis.sweep_kinds import BBM
 
 WIDTH = 7.6
 _NAME_WIDTH = 22  # letters of a method beside a row

@@ -15,8 +15,8 @@ import pandas as pd
 
 from kdsearch.analysis.frames import PRETRAIN, SEARCH, parameter_columns
 from kdsearch.analysis.record import SweepRecord
+from kdsearch.analysis.sweep_kinds import BBM
 
-BBM = "bbm"  # the trainable, and one of its methods
 TRANSFORMER, TEACHER, DEIT = "transformer", "teacher", "deit"
 KINDS = (TRANSFORMER, TEACHER, DEIT, BBM)  # the order of the paper's Table 2
 CHALLENGE = "challenge"

@@ -13,12 +13,13 @@ import numpy as np
 from markupsafe import Markup
 
 from kdsearch.analysis.bbm_methods import Difference, MethodRow, references
-from kdsearch.analysis.bbm_scores import BBM, CHALLENGE, TEACHER, TRANSFORMER
+from kdsearch.analysis.bbm_scores import CHALLENGE, TEACHER, TRANSFORMER
 from kdsearch.analysis.bbm_search import SearchResult, search_result
 from kdsearch.analysis.bbm_study import Study
 from kdsearch.analysis.bbm_wording import listed, method, score, score_interval, signed_score, with_spread
 from kdsearch.analysis.paired import PairedDifference
 from kdsearch.analysis.story_methods import equals
+from kdsearch.analysis.sweep_kinds import BBM
 from kdsearch.analysis.wording import count, p_value, plural
 
 MAIN = f"test_{CHALLENGE}"  # the score that the sentences speak of

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from kdsearch.analysis import wording
 from kdsearch.analysis.bbm_methods import Mean
-from kdsearch.analysis.bbm_scores import BBM, DEIT
+from kdsearch.analysis.bbm_scores import DEIT
+from kdsearch.analysis.sweep_kinds import BBM
 from kdsearch.analysis.wording import NONE
 
 _SHOWN = {DEIT: "DeiT", BBM: "BBM"}

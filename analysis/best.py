@@ -163,11 +163,15 @@ def _by_configuration(
     trials: pd.DataFrame, parameters: Sequence[str]
 ) -> dict[frozenset[tuple[str, Value]], tuple[dict[str, Value], Trainings]]:
     rows = trials[list(parameters)].to_dict("records")
-    configurations = [configuration(row, parameters) for row in rows]
-    found: dict[frozenset[tuple[str, Value]], tuple[dict[str, Value], list[int]]] = {}
-    for position, config in enumerate(configurations):
-        found.setdefault(frozenset(config.items()), (config, []))[1].append(position)
-    return {key: (config, _trainings(trials.iloc[positions])) for key, (config, positions) in found.items()}
+    ends = zip(trials["number"].tolist(), trials["error"].tolist(), strict=True)
+    found: dict[frozenset[tuple[str, Value]], tuple[dict[str, Value], list[tuple[int, float]]]] = {}
+    for row, end in zip(rows, ends, strict=True):
+        config = configuration(row, parameters)
+        found.setdefault(frozenset(config.items()), (config, []))[1].append(end)
+    return {  # no frame of each: there may be as many configurations as trials
+        key: (config, Trainings(numbers=tuple(n for n, _ in part), errors=tuple(e for _, e in part)))
+        for key, (config, part) in found.items()
+    }
 
 
 def _trainings(trials: pd.DataFrame) -> Trainings:

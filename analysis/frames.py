@@ -24,6 +24,7 @@ from kdsearch.analysis.population import (
 )
 from kdsearch.analysis.random_promotion import RandomPromotion, random_promotion
 from kdsearch.analysis.record import SpaceRecord, SweepRecord
+from kdsearch.analysis.sweep_kinds import CONFIRMATION
 from kdsearch.spaces import DesignSpace
 
 Floats = NDArray[np.float64]
@@ -55,7 +56,6 @@ STOPPED = "stopped"
 PAUSED = "paused"  # waits at a rung: cut off by its results as well, as long as it is not promoted
 SEARCH = "search"
 PRETRAIN = "pretrain"
-CONFIRMATION = "confirmation"  # the design of trials that train a search's best configuration anew
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -18,10 +18,11 @@ from kdsearch.analysis.bars import Scale
 from kdsearch.analysis.comparison import Difference, auc_difference
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.analysis.figure_style import Drawing, inline_svg
-from kdsearch.analysis.frames import COMPLETE, CONFIRMATION, PRETRAIN, SEARCH, UNLUCKY, of_confirmation
+from kdsearch.analysis.frames import COMPLETE, PRETRAIN, SEARCH, UNLUCKY, of_confirmation
 from kdsearch.analysis.page_methods import MethodsView, method_matrix, methods_view
 from kdsearch.analysis.paths import PathEnd, PathFigure, path_ends, paths
 from kdsearch.analysis.results import SpaceResult, SweepResult
+from kdsearch.analysis.sweep_kinds import CONFIRMATION
 from kdsearch.analysis.tables import curves_whole
 from kdsearch.spaces import Graph
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from kdsearch.analysis.bbm_figures import bbm_drawings
 from kdsearch.analysis.bbm_page import render_bbm
-from kdsearch.analysis.bbm_scores import BBM
 from kdsearch.analysis.bbm_study import analyse_bbm
 from kdsearch.analysis.bbm_tables import bbm_tables, layer_arrays, story_json
 from kdsearch.analysis.figure_style import Drawing
@@ -25,6 +24,7 @@ from kdsearch.analysis.figures import comparison_drawing, slug, sweep_drawings
 from kdsearch.analysis.page import render
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.results import analyse
+from kdsearch.analysis.sweep_kinds import BBM
 from kdsearch.analysis.tables import all_tables, lineage, retrained_tables
 from kdsearch.spaces.errors import KdsearchError, UsageError
 
@@ -64,7 +64,7 @@ def write_report(records: Sequence[SweepRecord], out: Path) -> ReportFiles:
         raise ReportError(
             f"the same sweep stands twice in the report: {', '.join(names)}", "Name each sweep once."
         )
-    contents = _contents(records)
+    contents = contents_of(records)
     with _writing(out):
         _write(contents, out)
     return ReportFiles(
@@ -77,7 +77,7 @@ def write_report(records: Sequence[SweepRecord], out: Path) -> ReportFiles:
     )
 
 
-def _contents(records: Sequence[SweepRecord]) -> dict[str, bytes]:
+def contents_of(records: Sequence[SweepRecord]) -> dict[str, bytes]:
     """Every file of the report by its name relative to the folder."""
     matched = [record.trainable == BBM for record in records]
     if any(matched):

@@ -32,11 +32,11 @@ from kdsearch.analysis.intervals import Interval, auc_interval
 from kdsearch.analysis.methods import MethodComparison, Trajectory, compare, trajectories
 from kdsearch.analysis.random_promotion import LEAST_SPARED
 from kdsearch.analysis.record import DecisionRecord, SpaceRecord, SweepRecord
-from kdsearch.analysis.retrained import OWN, Retrained, is_retraining, retrained
+from kdsearch.analysis.retrained import OWN, Retrained, retrained
+from kdsearch.analysis.sweep_kinds import COMPARISONS, is_retraining
 from kdsearch.spaces import DesignSpace, space_from_spec
 
 FIGURE_CONDITIONS = 8  # conditions of a group that one figure can hold
-COMPARISONS = ("comparison", "named")  # the searchers whose trials stand for methods
 _SAME = 1e-9  # per cent: two AUCs of the same trials
 
 

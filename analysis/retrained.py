@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdsearch.analysis.bbm_scores import BBM
 from kdsearch.analysis.best import Baseline, Trainings
 from kdsearch.analysis.frames import COMPLETE, PRETRAIN, SEARCH
 from kdsearch.analysis.methods import MethodComparison, MethodRow, PairedDifference, compare, possible
 from kdsearch.analysis.paired import paired_table
 from kdsearch.analysis.record import SweepRecord
+from kdsearch.analysis.sweep_kinds import BBM, is_retraining
 from kdsearch.analysis.wording import p_value, plural
 
-RETRAIN = "retrain"  # the searcher
 OWN = ""  # the name of the data set where a sweep has no other
 
 
@@ -59,12 +58,6 @@ class Retrained:
     def others(self) -> tuple[str, ...]:
         """The versions that the subject is compared with."""
         return tuple(name for name in self.versions if name != self.subject)
-
-
-def is_retraining(settings: Mapping[str, Any]) -> bool:
-    """Whether a sweep's settings are those of a retraining."""
-    searcher = settings.get("searcher")
-    return isinstance(searcher, Mapping) and searcher.get("kind") == RETRAIN
 
 
 def retrained(record: SweepRecord) -> Retrained | None:

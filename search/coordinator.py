@@ -459,6 +459,7 @@ class Coordinator:
             self._tell(trial, state, trial.last_error)
         elif trial.output is not None:
             self._teachers.finished(trial, sweep=self.sweep.name, state=state, message=message)
+        trial.curve = {}  # nobody asks for it any more, and it may be what most of a trial's memory is
 
     def _count(self, trial: LiveTrial, state: str, error: float | None) -> None:
         """Count a finished trial; the best error is that of one part: of validation, in a comparison of the test.

@@ -22,7 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsearch.analysis.bbm_scores import BBM
+from kdsearch.analysis.sweep_kinds import BBM
 from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.retrain_settings import RetrainSettings
 from kdsearch.search.searcher_settings import ComparisonSettings
@@ -31,6 +31,7 @@ from kdsearch.spaces.printable import printable
 
 _LINE_EVERY_S = 10.0
 _REDRAW_EVERY_S = 0.25
+_SPARED = 19.0  # times as long as it looks a display leaves the driver alone
 _BAR = 30
 _NUMBERS = ("draws", "AUC", "runs", "accuracy")
 METHOD = "method"  # the group under which a comparison tells how its methods stand
@@ -57,6 +58,29 @@ class Quiet:
     def pause(self) -> Iterator[None]:
         """Nothing."""
         yield
+
+
+class Pace:
+    """How often a display looks at the sweep: a few times a second, and with 5 % of the driver's time at most.
+
+    A look goes through all trials of a space, and the driver has results to take in meanwhile.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self._next = now, float("-inf")
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[None]:
+        """Look; the next look comes the later, the longer this one takes."""
+        begun = self._now()
+        yield
+        ended = self._now()
+        self._next = ended + max(_REDRAW_EVERY_S, _SPARED * (ended - begun))
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look again."""
+        return self._now() >= self._next
 
 
 class Watch:
@@ -91,7 +115,7 @@ class LiveDisplay:
         known: int = 0,
     ) -> None:
         self._coordinator, self._console, self._now = coordinator, console, now
-        self._watch, self._drawn, self._known = Watch(now), float("-inf"), known
+        self._watch, self._pace, self._known = Watch(now), Pace(now), known
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
@@ -109,10 +133,10 @@ class LiveDisplay:
 
     def tick(self) -> None:
         """Redraw, a few times a second at most."""
-        if self._now() - self._drawn < _REDRAW_EVERY_S:
+        if not self._pace.due:
             return
-        self._drawn = self._now()
-        self._live.update(panel(self._coordinator, self._watch), refresh=True)
+        with self._pace.look():
+            self._live.update(panel(self._coordinator, self._watch), refresh=True)
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
@@ -137,6 +161,7 @@ class LineDisplay:
     ) -> None:
         self._coordinator, self._console, self._now = coordinator, console, now
         self._watch, self._printed, self._space = Watch(now), float("-inf"), ""
+        self._pace = Pace(now)
         self._known = known
         self._told: tuple[str, ...] = ()
 
@@ -155,7 +180,10 @@ class LineDisplay:
             if _gist(text) not in self._told:
                 self._console.print(text, style="yellow", highlight=False, soft_wrap=True)
         self._told = tuple(_gist(text) for text in notices)
-        overview = seen(self._coordinator)
+        if not self._pace.due:
+            return
+        with self._pace.look():
+            overview = seen(self._coordinator)
         if overview.space == self._space and self._now() - self._printed < _LINE_EVERY_S:
             return
         self._space, self._printed = overview.space, self._now()

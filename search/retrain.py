@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdsearch.analysis.retrained import is_retraining
+from kdsearch.analysis.sweep_kinds import is_retraining
 from kdsearch.search.config import SweepFile, apply_change, parse_sweep
 from kdsearch.search.imported import KIND as IMPORTED
 from kdsearch.search.retrain_choice import choose, origin, retrained_before, trial_of

@@ -13,7 +13,7 @@ from kdsearch.analysis.best import BestConfiguration, Ranking, ranking
 from kdsearch.analysis.frames import counted_trials, of_confirmation, parameter_columns, population
 from kdsearch.analysis.record import SweepRecord
 from kdsearch.analysis.results import compares_methods
-from kdsearch.analysis.retrained import is_retraining
+from kdsearch.analysis.sweep_kinds import is_retraining
 from kdsearch.analysis.wording import percent, plural
 from kdsearch.search.searchers.plans import TEST, objective_of
 from kdsearch.search.trialdb import TrialDatabase

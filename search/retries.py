@@ -48,7 +48,7 @@ class Retries:
             trial.storage_lost += 1
             return Ending.LOST
         if node is not None:
-            trial.avoid.add(node)
+            trial.avoid |= {node}
         if failure.cause is Cause.NODE:
             trial.nodes_lost += 1
             return Ending.LOST

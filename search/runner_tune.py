@@ -32,6 +32,7 @@ from kdsearch.search.runner_faults import (
     selector,
     shortened,
 )
+from kdsearch.search.runner_forgetting import forget_ended
 from kdsearch.search.runner_resources import bundle_of, fitting
 from kdsearch.search.runner_stops import Stops
 from kdsearch.search.runner_watch import Watch
@@ -239,16 +240,18 @@ def _unstage(controller: Any, trial: Trial) -> None:
 class _Order(_Live, FIFOScheduler):
     """First come, first served; takes back what waits for nodes that there are no more, or for others than now."""
 
-    def __init__(self, watch: Watch, could_host: CouldHost) -> None:
+    def __init__(self, watch: Watch, could_host: CouldHost, known: dict[str, int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._watch, self._nodes, self._could_host = watch, watch.nodes(), could_host
+        self._known = known
         self._next_look_s = 0.0
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Look at packs that wait, now and then, before Tune chooses among them."""
+        """Look at packs that wait, now and then, before Tune chooses among them; forget those that have ended."""
         nodes = self._watch.nodes()
         if nodes != self._nodes or time.monotonic() >= self._next_look_s:
             self._nodes, self._next_look_s = nodes, time.monotonic() + _LOOK_EVERY_S
+            forget_ended(tune_controller, lambda trial_id: self._known.pop(trial_id, None))
             waiting = [t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING]
             for trial in waiting:
                 if not self._placeable(trial.config):
@@ -330,7 +333,7 @@ def _fit(
         tune.with_resources(PackTrainable, takes),
         tune_config=tune.TuneConfig(
             search_alg=_Jobs(coordinator, options, slots, known, guard, stops, key, watch),
-            scheduler=_Order(watch, lambda node: fitting(node, bundle) > 0),
+            scheduler=_Order(watch, lambda node: fitting(node, bundle) > 0, known),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_short_name,

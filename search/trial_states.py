@@ -36,7 +36,7 @@ class PastTrial:
     endings: Sequence[Ending | None] = ()  # of its attempts, in order
 
 
-@dataclass
+@dataclass(slots=True)  # there is one of every trial until the sweep ends
 class LiveTrial:
     """A trial of this run: what it is, and how far it has come."""
 
@@ -49,7 +49,7 @@ class LiveTrial:
     attempt: int = 0  # the newest one
     failures: int = 0  # attempts that failed with nobody else to blame; an interrupt is no failure
     nodes_lost: int = 0  # attempts of this run that ended with their node
-    avoid: set[str] = field(default_factory=set)  # nodes of this run where it failed, or its pack did
+    avoid: frozenset[str] = frozenset()  # nodes of this run where it failed, or its pack did
     returned: int = (
         0  # times that it was handed out in vain since its last attempt: to a node to avoid, or to none
     )
@@ -66,7 +66,7 @@ class LiveTrial:
     last_epoch: int | None = None
     last_error: float | None = None
     seconds: float = 0.0
-    curve: dict[int, float] = field(default_factory=dict)  # epoch -> error
+    curve: dict[int, float] = field(default_factory=dict)  # epoch -> error; empty once it has ended
 
     def count(self, epoch: int, error: float, seconds: float) -> None:
         """Take one epoch in; the first one begins anew, whatever an earlier attempt came to."""

@@ -24,6 +24,7 @@ from kdsearch.trainables.small_files import write_whole
 DEFAULTS: Mapping[str, object] = {
     "epochs": 1,
     "epoch_s": 0.0,
+    "spread": 0.0,
     "noise": 10.0,
     "curve": 0.0,
     "wobble": 0.0,
@@ -45,8 +46,9 @@ DEFAULTS: Mapping[str, object] = {
 class ConstantPack:
     """Members whose error is `50 + effects + noise`, the same at every epoch but for `curve` and `wobble`.
 
-    settings: `epochs`; `epoch_s` (seconds slept an epoch and pack); `noise` (width of the uniform noise, per cent);
-    `curve` (per cent that epoch n adds divided by n); `wobble` (width of further noise, drawn anew in each epoch);
+    settings: `epochs`; `epoch_s` (seconds slept an epoch and pack); `spread` (share by which that is longer or shorter,
+    as the trial's seed says; a pack takes as long as its longest member); `noise` (width of the uniform noise, per
+    cent); `curve` (per cent that epoch n adds divided by n); `wobble` (width of further noise, anew in each epoch);
     `effects` ({"parameter=value": per cent}); `metaparameters` ({name: [low, high]}: declared as differentiable, they
     stay where they start); `fail`, `diverge`, `nan`, `kill`, `hang`, `freeze`, `leak` (numbers of members that raise,
     diverge, report NaN from then on, end their worker's process, sleep for ever, stop the process, or take memory
@@ -67,7 +69,8 @@ class ConstantPack:
 
     def run_epoch(self) -> list[EpochReport]:
         """One epoch of every member."""
-        time.sleep(float(str(self._settings["epoch_s"])))
+        lengths_s = [epoch_length_s(self._settings, member.seed) for member in self._members.values()]
+        time.sleep(max(lengths_s, default=0.0))
         reports = []
         for number, member in list(self._members.items()):
             self._misbehave(number)
@@ -155,6 +158,12 @@ class ConstantPack:
             raise KdsearchError(f"member {number} was told to fail")
 
 
+def epoch_length_s(settings: Mapping[str, object], seed: int) -> float:
+    """Seconds that each epoch of a trial takes: uniform in [1 - spread, 1 + spread) times `epoch_s`."""
+    epoch_s, spread = (float(str(settings[name])) for name in ("epoch_s", "spread"))
+    return epoch_s * (1.0 + spread * (derive_seed(seed, "length") / 2**62 - 1.0))
+
+
 def _leak() -> None:
     """Take 64 MB at a time, for ever."""
     taken = []
@@ -184,6 +193,9 @@ class ConstantKind:
         unknown = sorted(set(settings) - set(DEFAULTS))
         if unknown:
             raise UsageError(f"unknown key {unknown[0]!r} in trainable", f"Known: {', '.join(DEFAULTS)}.")
+        spread = settings.get("spread", 0.0)
+        if isinstance(spread, bool) or not isinstance(spread, int | float) or not 0.0 <= spread <= 1.0:
+            raise UsageError(f"trainable.spread is {spread!r}", "Give a share between 0 and 1.")
 
     def check_plan(self, settings: Mapping[str, object], plan: Mapping[str, Any]) -> None:
         """Every plan can be carried out."""

@@ -13,18 +13,12 @@ from rich.text import Text
 from kdsearch.analysis.method_costs import packing_notes
 from kdsearch.analysis.methods import MethodComparison, MethodRow, compare
 from kdsearch.analysis.record import SweepRecord
-from kdsearch.analysis.results import COMPARISONS, compares_methods
+from kdsearch.analysis.results import compares_methods
 from kdsearch.analysis.story_methods import too_few
+from kdsearch.analysis.sweep_kinds import is_study, planned_runs
 from kdsearch.analysis.wording import interval, needed, p_value, percent, signed
-from kdsearch.search.cli.studies import is_study
 
 _WIDEST = 1000  # characters of a table
-
-
-def planned_runs(settings: Mapping[str, Any]) -> int | None:
-    """Runs of each method that a sweep's settings ask for; None if it compares no methods."""
-    searcher = settings.get("searcher") or {}
-    return searcher.get("runs") if searcher.get("kind") in COMPARISONS else None
 
 
 def methods_of(record: SweepRecord) -> dict[str, Any] | None:

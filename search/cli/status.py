@@ -1,4 +1,8 @@
-"""`kdsearch status`: which sweeps a database holds and how far they are."""
+"""`kdsearch status`: which sweeps a database holds and how far they are.
+
+It answers at once: what takes a second to import (pandas, scipy) is imported for sweeps that need it, those that
+compare methods.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from kdsearch.analysis.retrained import is_retraining
+from kdsearch.analysis.sweep_kinds import CONFIRMATION, is_retraining, is_study, planned_runs
 from kdsearch.search.cli.common import database_option, debug_option, json_option, print_json, results
 from kdsearch.search.cli.databases import open_to_read
-from kdsearch.search.cli.methods import methods_of, planned_runs, print_methods
-from kdsearch.search.cli.retrained import print_retrained, retrained_of
-from kdsearch.search.cli.studies import is_study, print_study, study_of
 from kdsearch.search.masking import masked
-from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
-from kdsearch.search.trialdb import TrialDatabase, read_record
-from kdsearch.search.trialdb.states import Role, TrialState
+from kdsearch.search.trialdb import Sweep, TrialDatabase
+from kdsearch.search.trialdb.states import Role
+
+_TABLES = ("comparison", "retrained", "study")  # what a row may have beside the best error
 
 
 @click.command("status", short_help="Show the sweeps of a database and how far they are.")
@@ -29,7 +31,7 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
     """Show the sweeps of a database, or those that are named."""
     with open_to_read(db) as database:
         wanted = names or tuple(sweep.name for sweep in database.sweeps())
-        rows = [_row(database, name) for name in wanted]
+        rows = [row_of(database, name) for name in wanted]
     if as_json:
         print_json(rows)
         return
@@ -55,6 +57,12 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
 
 def _print_tables(console: Console, rows: list[dict[str, Any]], *, brief: bool) -> None:
     """The tables of comparisons, retrainings and studies; brief: tables alone, without what they mean."""
+    if all(row[kind] is None for row in rows for kind in _TABLES):
+        return
+    from kdsearch.search.cli.methods import print_methods  # noqa: PLC0415 see above
+    from kdsearch.search.cli.retrained import print_retrained  # noqa: PLC0415
+    from kdsearch.search.cli.studies import print_study  # noqa: PLC0415
+
     for row in rows:
         if row["comparison"] is not None:
             console.print(f"\n{row['name']}", style="bold")
@@ -76,20 +84,16 @@ def _state(row: dict[str, Any]) -> str:
 def _best(row: dict[str, Any]) -> str:
     if row["best_error"] is not None:
         return f"{row['best_error']:.2f} % (trial {row['best_trial']})"
-    tables = (row["comparison"], row["study"], row["retrained"])  # which say more
-    return "" if all(table is None for table in tables) else "-"
+    return "" if all(row[kind] is None for kind in _TABLES) else "-"  # they say more
 
 
-def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
+def row_of(database: TrialDatabase, name: str) -> dict[str, Any]:
+    """What is told of a sweep, as plain data."""
     sweep = database.sweep(name)
-    again = is_retraining(sweep.settings)
-    scored = is_study(sweep.trainable) and not again
-    compares = again or planned_runs(sweep.settings) is not None  # then errors are not of one search's trials
-    trials = [] if compares else database.trials(name, states=[TrialState.COMPLETE])
-    found = [t for t in trials if t.role is Role.SEARCH and t.sampling_design != CONFIRMATION]
-    complete = [(t.error, t.number) for t in found if t.error is not None]
-    error, number = min(complete, default=(None, None))
-    study = study_of(read_record(database, name)) if scored else None
+    tables = _tables(database, sweep)
+    # where trials stand for methods, errors are not of one search's trials
+    compares = is_retraining(sweep.settings) or planned_runs(sweep.settings) is not None
+    number, error = (None, None) if compares else database.best_trial(name, without=CONFIRMATION)
     return {
         "name": sweep.name,
         "state": str(sweep.state),
@@ -99,10 +103,32 @@ def _row(database: TrialDatabase, name: str) -> dict[str, Any]:
         "trials": {str(state): n for state, n in database.counts_by_state(name, role=Role.SEARCH).items()},
         "best_error": error,
         "best_trial": number,
-        "comparison": methods_of(read_record(database, name)) if compares and not (scored or again) else None,
-        "retrained": retrained_of(read_record(database, name)) if again else None,
-        "study": study if study is not None and study["methods"] else None,
+        **tables,
         "driver": database.driver_state(name),
         "created": sweep.created,
         "ended": sweep.ended,
     }
+
+
+def _tables(database: TrialDatabase, sweep: Sweep) -> dict[str, Any]:
+    """What a sweep has by `_TABLES`; None for what it is not."""
+    again = is_retraining(sweep.settings)
+    scored = is_study(sweep.trainable) and not again
+    compares = planned_runs(sweep.settings) is not None and not (scored or again)
+    found: dict[str, Any] = dict.fromkeys(_TABLES)
+    if not (again or scored or compares):
+        return found
+    from kdsearch.search.cli.methods import methods_of  # noqa: PLC0415 see above
+    from kdsearch.search.cli.retrained import retrained_of  # noqa: PLC0415
+    from kdsearch.search.cli.studies import study_of  # noqa: PLC0415
+    from kdsearch.search.trialdb.record import read_record  # noqa: PLC0415
+
+    record = read_record(database, sweep.name)
+    if again:
+        found["retrained"] = retrained_of(record)
+    elif compares:
+        found["comparison"] = methods_of(record)
+    else:
+        study = study_of(record)
+        found["study"] = study if study is not None and study["methods"] else None
+    return found

@@ -12,18 +12,14 @@ from rich.text import Text
 
 from kdsearch.analysis import bbm_story as story
 from kdsearch.analysis.bbm_methods import MethodRow
-from kdsearch.analysis.bbm_scores import BBM, R2, SCORES
+from kdsearch.analysis.bbm_scores import R2, SCORES
 from kdsearch.analysis.bbm_study import Study, analyse_bbm
 from kdsearch.analysis.bbm_tables import spoken
 from kdsearch.analysis.bbm_wording import method, score
 from kdsearch.analysis.record import SweepRecord
+from kdsearch.analysis.sweep_kinds import is_study
 
 _WIDEST = 1000  # characters of a table
-
-
-def is_study(trainable: str) -> bool:
-    """Whether trials of this kind have scores of a challenge, not an accuracy."""
-    return trainable == BBM
 
 
 def study_of(record: SweepRecord) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ class Request:
     seed_key: tuple[str | int, ...] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """How a trial ended: `error` is the per cent that it counts with, whatever its state."""
 

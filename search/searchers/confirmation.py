@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from kdsearch.analysis.frames import CONFIRMATION
+from kdsearch.analysis.sweep_kinds import CONFIRMATION
 from kdsearch.search.searchers.base import Note, Outcome, Overview, Record, Request, Searcher
 from kdsearch.search.searchers.plans import final_plan
 from kdsearch.spaces import DesignSpace

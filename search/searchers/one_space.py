@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kdsearch.search.searchers.base import Outcome, Overview, Record, Request, Stage
 from kdsearch.search.searchers.ledger import Ledger
 from kdsearch.spaces import DesignSpace
@@ -31,8 +33,8 @@ class OneSpaceSearch:
         return self.ledger.take(n)
 
     def tell(self, number: int, outcome: Outcome) -> None:
-        """Keep the outcome."""
-        self.ledger.tell(number, outcome)
+        """Keep the outcome, without its curve: nothing is learned from it, and it may be long."""
+        self.ledger.tell(number, replace(outcome, curve=()))
 
     def drain(self) -> list[Record]:
         """Draws since the last call."""

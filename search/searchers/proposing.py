@@ -154,6 +154,10 @@ class ProposalSearch(OneSpaceSearch):
         to_come = 0 if self._complete else self._trials - len(self._answers)
         return replace(found, planned=found.planned + to_come)
 
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """Keep the outcome with its curve: proposals are learned from both."""
+        self.ledger.tell(number, outcome)
+
     def ask(self, n: int) -> list[Request]:
         """At most n new trials; none while outcomes of the last generation are awaited."""
         while self.ledger.idle and not self._complete:  # known trials may answer a whole generation

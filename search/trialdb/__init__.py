@@ -3,8 +3,11 @@
 It is the truth about a sweep: reports are made from it and a sweep that was killed goes on from it. The only
 room with SQL. A driver opens a `TrialDatabase`, claims its sweep and writes through a `Writer`; readers open
 it read-only, also while a driver writes; `read_record` gives a sweep as the value that `kdsearch.analysis`
-reports on.
+reports on (imported when it is asked for: it takes pandas along).
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from kdsearch.search.trialdb.database import Clock, TrialDatabase
 from kdsearch.search.trialdb.leases import Lease
@@ -36,9 +39,11 @@ from kdsearch.search.trialdb.operations import (
     TrialRow,
 )
 from kdsearch.search.trialdb.reads import Attempt, Event, Sweep, Trial
-from kdsearch.search.trialdb.record import decision_event, note_event, read_record
 from kdsearch.search.trialdb.states import Ending, Role, SweepState, TrialState
 from kdsearch.search.trialdb.writer import Writer, WriterStatus
+
+if TYPE_CHECKING:
+    from kdsearch.search.trialdb.record import decision_event, note_event, read_record
 
 __all__ = [
     "AddDraws",
@@ -83,3 +88,10 @@ __all__ = [
     "note_event",
     "read_record",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What comes from `record`, at its first use."""
+    if name in {"decision_event", "note_event", "read_record"}:
+        return getattr(import_module(f"{__name__}.record"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

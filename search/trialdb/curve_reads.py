@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from kdsearch.search.trialdb import schema
 
-_ROWS = 100_000  # fetched at a time
+_ROWS = 1_000  # fetched at a time: so few stay in the cache
 _GROUPS = 2_000  # trials times metrics that are fetched at a time
 _IN_LIST = 500  # longer lists of trials are filtered after reading their range
 _EPOCH = np.dtype([("step", ">i4"), ("value", ">f8")])  # as PostgreSQL sends them

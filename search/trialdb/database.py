@@ -1,6 +1,7 @@
 """The trial database as the rest of kdsearch sees it: open it, write operations, read records and frames.
 
-Any thread may use one `TrialDatabase`. A driver writes through one `writer.Writer`; workers never connect.
+Any thread may use one `TrialDatabase`. A driver writes through one `writer.Writer`; workers never connect. Frames
+are imported when one is asked for: pandas takes longer to import than a status takes to read.
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from sqlalchemy import Connection, Engine, insert
 from sqlalchemy.exc import IntegrityError
 
-from kdsearch.search.trialdb import frames, leases, reads, schema, versions, writes
+from kdsearch.search.trialdb import leases, reads, schema, versions, writes
 from kdsearch.search.trialdb import operations as ops
 from kdsearch.search.trialdb.column_types import plain, utc_now
 from kdsearch.search.trialdb.engines import make_engine, reading, writing
@@ -34,6 +34,9 @@ from kdsearch.search.trialdb.places import masked, parse_url, sqlite_path, warn_
 from kdsearch.search.trialdb.states import Role, SweepState, TrialState
 from kdsearch.search.trialdb.writes import apply_operations
 from kdsearch.spaces.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Clock = Callable[[], datetime]  # aware times
 
@@ -360,13 +363,22 @@ class TrialDatabase:
         with self.reading() as connection:
             return reads.counts_by_state(connection, sweep, role=role)
 
+    def best_trial(self, sweep: str, *, without: str) -> tuple[int, float] | tuple[None, None]:
+        """Return number and error of the search's best complete trial; none of the design `without`."""
+        with self.reading() as connection:
+            return reads.best_trial(connection, sweep, without=without)
+
     def trials_frame(self, sweep: str, *, role: Role | None = None) -> pd.DataFrame:
         """Return one row a trial; columns in `frames.trials_frame`."""
+        from kdsearch.search.trialdb import frames  # noqa: PLC0415 see above
+
         with self.reading() as connection:
             return frames.trials_frame(connection, sweep, role=role)
 
     def draws_frame(self, sweep: str) -> pd.DataFrame:
         """Return one row a draw; columns in `frames.draws_frame`."""
+        from kdsearch.search.trialdb import frames  # noqa: PLC0415
+
         with self.reading() as connection:
             return frames.draws_frame(connection, sweep)
 
@@ -374,6 +386,8 @@ class TrialDatabase:
         self, sweep: str, *, trials: Collection[int] | None = None, metrics: Collection[str] | None = None
     ) -> pd.DataFrame:
         """Return curves in long form; columns and filters in `frames.curves_frame`."""
+        from kdsearch.search.trialdb import frames  # noqa: PLC0415
+
         with self.reading() as connection:
             return frames.curves_frame(connection, sweep, trials=trials, metrics=metrics)
 

@@ -12,6 +12,7 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from uuid import uuid4
 
@@ -360,7 +361,11 @@ Operation: TypeAlias = (
     | MarkRunningLost
 )
 
-_ADAPTER: TypeAdapter[Operation] = TypeAdapter(Annotated[Operation, Field(discriminator="op")])
+
+@cache
+def _reader() -> TypeAdapter[Operation]:
+    """What reads lines of the spool; made when there is one, as it takes longer than many a command."""
+    return TypeAdapter(Annotated[Operation, Field(discriminator="op")])
 
 
 def to_line(operation: Operation) -> bytes:
@@ -370,7 +375,7 @@ def to_line(operation: Operation) -> bytes:
 
 def from_line(line: bytes) -> Operation:
     """Read what `to_line` wrote; ValueError if it is something else."""
-    return _ADAPTER.validate_json(line)
+    return _reader().validate_json(line)
 
 
 def row_count(operation: Operation) -> int:

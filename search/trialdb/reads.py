@@ -194,6 +194,25 @@ def arrays(
     }
 
 
+def best_trial(connection: Connection, name: str, *, without: str) -> tuple[int, float] | tuple[None, None]:
+    """Return number and error of a search's best complete trial, of equal ones the first; none of a design."""
+    table = schema.TRIAL
+    query = (
+        select(table.c.number, table.c.error)
+        .where(
+            table.c.sweep_id == sweep_id(connection, name),
+            table.c.state == TrialState.COMPLETE,
+            table.c.role == Role.SEARCH,
+            table.c.sampling_design != without,
+            table.c.error.is_not(None),
+        )
+        .order_by(table.c.error, table.c.number)
+        .limit(1)
+    )
+    found = connection.execute(query).one_or_none()
+    return (None, None) if found is None else (found.number, found.error)
+
+
 def counts_by_state(connection: Connection, name: str, *, role: Role | None = None) -> dict[TrialState, int]:
     """Return how many trials stand in each state; every state has an entry."""
     table = schema.TRIAL

@@ -1,15 +1,14 @@
 """Which revision of the schema a database has, and bringing it to the newest.
 
 New databases are made by the same migrations. A migration is one transaction: it is carried out or it is not.
+Alembic is imported where there is something to migrate, which is seldom.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from kdsearch.search.trialdb.errors import (
@@ -21,11 +20,16 @@ from kdsearch.search.trialdb.errors import (
 )
 from kdsearch.search.trialdb.schema import METADATA, REVISION, VERSION_TABLE
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 _LOCK = 0x6B64736561726368  # "kdsearch": PostgreSQL's key for the one who migrates
 
 
 def alembic_config() -> Config:
     """Return Alembic's settings; the migrations are found beside this module, also in an installed wheel."""
+    from alembic.config import Config  # noqa: PLC0415 see above
+
     config = Config()
     folder = Path(__file__).parent / "migrations"
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
@@ -62,6 +66,8 @@ def migrate(connection: Connection, place: str) -> None:
         _refuse_newer(found, place)
     elif connection.dialect.name == "postgresql":
         _refuse_other_encodings(connection, place)
+    from alembic import command  # noqa: PLC0415
+
     config = alembic_config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
@@ -93,6 +99,8 @@ def revision(connection: Connection, place: str) -> str | None:
 
 
 def _refuse_newer(found: str, place: str) -> None:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
     if found not in known:
         raise DatabaseNewerError(

@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -81,7 +82,9 @@ class Sweep:
 
     def beginning(self) -> list[AddSpaces | AddTrials | AddDraws]:
         """The space, its trials and one draw each."""
-        space = SpaceRow(name="A", specification=SPEC, hash=self.space.hash, counts={"encodings": 78_732})
+        space = SpaceRow(
+            name="A", specification=SPEC, hash=self.space.hash, counts=asdict(self.space.counts())
+        )
         trials = tuple(
             TrialRow(
                 number=number,
@@ -206,7 +209,7 @@ def read_status(url: str) -> float:
     start = time.perf_counter()
     with TrialDatabase.open(url, create=False, read_only=True) as database:
         for sweep in database.sweeps():
-            database.trials(sweep.name, states=[TrialState.COMPLETE])
+            database.best_trial(sweep.name, without="confirmation")
             database.spaces(sweep.name)
             database.counts_by_state(sweep.name)
             database.driver_state(sweep.name)

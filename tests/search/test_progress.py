@@ -7,7 +7,7 @@ from rich.console import Console
 
 from kdsearch.search.config import TrainableSettings, parse_sweep
 from kdsearch.search.notices import Notices
-from kdsearch.search.progress import LineDisplay, LiveDisplay, Watch, clock_text, method_grid
+from kdsearch.search.progress import LineDisplay, LiveDisplay, Pace, Watch, clock_text, method_grid
 from kdsearch.search.searcher_settings import ComparisonSettings
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
 from kdsearch.search.trial_states import Tally
@@ -193,13 +193,14 @@ def test_no_scores_of_the_test_part_are_told_while_a_study_runs(kind, display):
 
 
 def test_a_sweep_of_named_configurations_begins_with_its_trials():
-    coordinator, text = Coordinator(), io.StringIO()
+    coordinator, text, now = Coordinator(), io.StringIO(), Now()
     coordinator.sweep.searcher = parse_sweep(NAMED, "a test").search()
     coordinator.searcher.seen = Overview(space="A", restriction=None, done=0, planned=4)
-    with LineDisplay(coordinator, Console(file=text, width=60), Now()) as shown:
+    with LineDisplay(coordinator, Console(file=text, width=60), now) as shown:
         shown.tick()
         methods(coordinator, ("none", 2, 12.31))
         shown._space = ""
+        now.at += 0.3
         shown.tick()
     assert text.getvalue().splitlines() == [
         "0/4 trials  0/2 methods done  0:00 elapsed",
@@ -245,3 +246,21 @@ def test_no_pace_no_promise():
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (75, "1:15"), (3675, "1:01:15")])
 def test_clock_text(seconds, text):
     assert clock_text(seconds) == text
+
+
+def test_a_display_leaves_the_driver_alone_for_longer_the_longer_it_takes_to_look():
+    now = Now()
+    pace = Pace(now)
+    assert pace.due
+    with pace.look():
+        now.at += 0.1  # an overview of thousands of trials
+    now.at += 1.8
+    assert not pace.due
+    now.at += 0.2  # 19 times as long as it took
+    assert pace.due
+    with pace.look():
+        now.at += 0.001
+    now.at += 0.2
+    assert not pace.due  # four times a second is enough
+    now.at += 0.1
+    assert pace.due
