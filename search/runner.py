@@ -59,14 +59,17 @@ def ray_session(options: RayOptions, say: Callable[[str], None] = lambda _: None
     with _environment({**_ENVIRONMENT, **access(options.address, allow_open=options.allow_open)}):
         import ray  # noqa: PLC0415 must come after the environment is set
 
+        from kdsearch.search.runner_faults import raylet_logged  # noqa: PLC0415 imports Ray
+
         ours = not ray.is_initialized()
-        if ours:
-            _start(options)
-        try:
-            yield _slots(options, say)
-        finally:
+        with raylet_logged():
             if ours:
-                ray.shutdown()
+                _start(options)
+            try:
+                yield _slots(options, say)
+            finally:
+                if ours:
+                    ray.shutdown()
 
 
 def _start(options: RayOptions) -> None:
@@ -114,6 +117,11 @@ def _probe(address: str) -> None:
         raise UsageError(
             f"{address} is a Ray Client address, over which Ray Tune cannot be watched",
             "Start the sweep on a node of the cluster with --address auto, or hand it over: kdsearch submit.",
+        )
+    if address.startswith(("http://", "https://")):
+        raise UsageError(
+            f"{address} is the address of a Jobs API, not of a node",
+            "Hand the sweep over with kdsearch submit, or give the head's own: --address HOST:6379.",
         )
     host, _, port = address.rpartition(":")
     if not port.isdigit():  # auto, local, or a name that Ray knows how to resolve

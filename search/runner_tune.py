@@ -28,7 +28,6 @@ from kdsearch.search.runner_faults import (
     end_actor,
     failure_of,
     place_of,
-    raylet_logged,
     selector,
     shortened,
 )
@@ -293,7 +292,7 @@ def fit(
     coordinator: Coordinator, options: RayOptions, slots: Slots, tick: Callable[[], None], folder: Path
 ) -> None:
     """Run Tune until the coordinator has nothing left."""
-    with raylet_logged(), _stops(coordinator) as stops:
+    with _stops(coordinator) as stops:
         _fit(coordinator, options, slots, tick, folder, stops)
 
 
