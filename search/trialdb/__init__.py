@@ -6,7 +6,6 @@ it read-only, also while a driver writes; `read_record` gives a sweep as the val
 reports on (imported when it is asked for: it takes pandas along).
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kdsearch.search.trialdb.database import Clock, TrialDatabase
@@ -93,5 +92,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What comes from `record`, at its first use."""
     if name in {"decision_event", "note_event", "read_record"}:
-        return getattr(import_module(f"{__name__}.record"), name)
+        from kdsearch.search.trialdb import record  # noqa: PLC0415 it imports pandas
+
+        return getattr(record, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
