@@ -12,11 +12,13 @@ import os
 import secrets
 import signal
 import socket
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
 from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.notices import CLUSTER
 from kdsearch.search.runner_access import access
 from kdsearch.search.runner_resources import RayOptions, Slots, counted
 from kdsearch.search.runner_scratch import scratch_folder
@@ -40,6 +42,9 @@ _ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the runner hands out as many packs as nodes have room for
 }
+
+
+_SHOWN = 8000  # characters of a traceback that are kept
 
 
 class RunnerError(KdsearchError):
@@ -190,7 +195,7 @@ def run(coordinator: Coordinator, options: RayOptions, slots: Slots, tick: Calla
             if isinstance(error, KdsearchError | OSError):
                 raise
             if not caught:
-                raise RunnerError(f"Ray ended early: {type(error).__name__}: {error}") from error
+                raise _ended_early(coordinator, error) from error
     if caught:
         coordinator.interrupt(f"interrupted by {caught[0]}")
         raise Interrupted(
@@ -199,6 +204,17 @@ def run(coordinator: Coordinator, options: RayOptions, slots: Slots, tick: Calla
     if not coordinator.done:
         coordinator.interrupt("Ray ended")
         raise RunnerError("Ray ended before the search was done", "`kdsearch resume` goes on from here.")
+
+
+def _ended_early(coordinator: Coordinator, error: Exception) -> RunnerError:
+    """What to say of an error that nobody foresaw; its traceback is kept as an event, for who looks into it."""
+    frames = "".join(traceback.format_exception(error))
+    with contextlib.suppress(KdsearchError):
+        coordinator.notices.event(CLUSTER, {"what": "Ray ended early", "error": frames[-_SHOWN:]})
+    return RunnerError(
+        f"Ray ended early: {type(error).__name__}: {error}",
+        "`kdsearch resume` goes on from here. The traceback is among the sweep's events (kind cluster).",
+    )
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,3 +81,24 @@ def test_an_address_where_nothing_listens_is_told_at_once():
         options = runner.RayOptions(address=address, cpus=1, gpus=0, max_concurrent=None, data_root=None)
         with pytest.raises(runner.RunnerError, match=f"no Ray cluster answers at {address}"):
             runner._start(options)
+
+
+def test_an_error_that_nobody_foresaw_ends_the_run_resumably_and_its_traceback_is_kept(monkeypatch):
+    told = []
+    coordinator = SimpleNamespace(
+        interrupted=False,
+        interrupt=told.append,
+        notices=SimpleNamespace(event=lambda kind, data: told.append((kind, data))),
+    )
+
+    def fit(*_):
+        return list(range(0))[0]  # noqa: RUF015 the error is what is wanted
+
+    monkeypatch.setattr("kdsearch.search.runner_tune.fit", fit)
+    with pytest.raises(
+        runner.RunnerError, match=r"Ray ended early: IndexError: list index out of range"
+    ) as caught:
+        runner.run(coordinator, None, None, lambda: None)
+    assert "kdsearch resume" in caught.value.hint
+    assert told[0] == "the run ended early"
+    assert "list(range(0))[0]" in told[1][1]["error"]
