@@ -13,7 +13,12 @@ from typing import Any
 
 import ray
 from ray._private import worker
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get
+from ray.experimental.internal_kv import (
+    _initialize_internal_kv,
+    _internal_kv_del,
+    _internal_kv_get,
+    _internal_kv_initialized,
+)
 
 from kdsearch.search.failures import Cause, Failure, Place
 from kdsearch.trainables.ray_adapter import LAST_WORDS
@@ -59,12 +64,20 @@ def failure_of(trial: Any, job_key: str, place: Place | None) -> Failure:
 
 
 def _last_words(job_key: str) -> str | None:
-    """What a watchdog said before it ended its process; told once."""
-    found: bytes | None = _internal_kv_get(job_key, namespace=LAST_WORDS)
-    if found is None:
-        return None
-    _internal_kv_del(job_key, namespace=LAST_WORDS)
-    return bytes(found).decode("utf-8", "replace")
+    """What a watchdog said before it ended its process; told once. None also where Ray's store does not answer."""
+    with contextlib.suppress(Exception):
+        found: bytes | None = _internal_kv_get(job_key, namespace=LAST_WORDS)
+        if found is not None:
+            _internal_kv_del(job_key, namespace=LAST_WORDS)
+            return bytes(found).decode("utf-8", "replace")
+    return None
+
+
+def listen_for_last_words() -> None:
+    """Be ready to read them: a cluster that this process shut down has closed the way to Ray's store."""
+    if not _internal_kv_initialized():  # type: ignore[no-untyped-call]
+        here: Any = worker.global_worker
+        _initialize_internal_kv(here.gcs_client)
 
 
 def _error_text(trial: Any) -> str:

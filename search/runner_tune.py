@@ -27,6 +27,7 @@ from kdsearch.search.runner_faults import (
     avoidable,
     end_actor,
     failure_of,
+    listen_for_last_words,
     place_of,
     selector,
     shortened,
@@ -317,6 +318,7 @@ def _fit(
     folder: Path,
     stops: Stops | None,
 ) -> None:
+    listen_for_last_words()
     known: dict[str, int] = {}
     guard = _Guard(coordinator)
     bundle = bundle_of(options, slots.gpus_per_pack)
