@@ -13,7 +13,7 @@ import secrets
 import signal
 import socket
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -24,6 +24,7 @@ from kdsearch.search.runner_resources import RayOptions, Slots, counted
 from kdsearch.search.runner_scratch import scratch_folder
 from kdsearch.search.shipping import packed_code
 from kdsearch.search.trial_states import Job
+from kdsearch.search.variables import variables_set
 from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.protocol import EpochReport, MemberState
 from kdsearch.trainables.storage import described
@@ -61,7 +62,7 @@ def ray_session(options: RayOptions, say: Callable[[str], None] = lambda _: None
             refuses the token that is found here.
 
     """
-    with _environment({**_ENVIRONMENT, **access(options.address, allow_open=options.allow_open)}):
+    with variables_set({**_ENVIRONMENT, **access(options.address, allow_open=options.allow_open)}):
         import ray  # noqa: PLC0415 must come after the environment is set
 
         from kdsearch.search.runner_faults import raylet_logged  # noqa: PLC0415 imports Ray
@@ -161,7 +162,7 @@ def local_slots(options: RayOptions) -> Slots:
         UsageError: a pack fits nowhere, or more packs are asked for than fit.
 
     """
-    with _environment(_ENVIRONMENT):
+    with variables_set(_ENVIRONMENT):
         from ray._private.accelerators import get_accelerator_manager_for_resource  # noqa: PLC0415
         from ray._private.utils import get_num_cpus  # noqa: PLC0415
 
@@ -235,21 +236,6 @@ def _signals(coordinator: Coordinator) -> Iterator[list[str]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables, and put back what was there: Ray's must not leak into later processes."""
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
 
 
 def job_config(job: Job, coordinator: Coordinator, options: RayOptions, slots: Slots) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 from kdsearch.search.runner import RunnerError
 from kdsearch.search.runner_access import access
 from kdsearch.search.submission import DATABASE, HOST, PREFIX, SWEEP, USER, Submission, job_id
+from kdsearch.search.variables import variables_set
 from kdsearch.spaces.errors import UsageError
 from kdsearch.spaces.printable import printable
 
@@ -115,7 +115,7 @@ class Jobs:
         _check_installed()
         _probe(self.address)
         variables = access(self.address, allow_open=allow_open)
-        with _environment({**variables, **_NO_ADDRESS}), _told(self.address):
+        with variables_set({**variables, **_NO_ADDRESS}), _told(self.address):
             from ray.job_submission import JobSubmissionClient  # noqa: PLC0415
 
             for name in _CHATTY:
@@ -260,25 +260,6 @@ def _job(details: Any) -> Job:
         metadata={key: printable(value) for key, value in (details.metadata or {}).items()},
         began=None if began is None else datetime.fromtimestamp(began / 1000, UTC),
     )
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Set variables, or take them away, and put back what was there."""
-    before = {key: os.environ.get(key) for key in values}
-    _put(values)
-    try:
-        yield
-    finally:
-        _put(before)
-
-
-def _put(values: Mapping[str, str | None]) -> None:
-    for key, value in values.items():
-        if value is None:
-            os.environ.pop(key, None)
-        else:
-            os.environ[key] = value
 
 
 def _check_installed() -> None:

@@ -17,8 +17,9 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from kdsearch.search.runner_faults import alive_nodes
 from kdsearch.search.runner_resources import RayOptions, Slots, bundle_of, fitting
-from kdsearch.search.runner_watch import Node, alive, look_around
+from kdsearch.search.runner_watch import Node, look_around
 from kdsearch.spaces.errors import KdsearchError, UsageError
 from kdsearch.trainables.node_check import differences, look
 from kdsearch.trainables.storage import Storage, StorageError, storage_of
@@ -79,7 +80,7 @@ class Fleet:
                     place = self._storage.place(self._sign.parent)
                     raise UsageError(f"{place} cannot be written", "Give a --storage that can be written to.")
             answers += self.answers(wait_s=1.0)
-        left = {node.id for node in nodes} - {each["NodeID"] for each in alive()}
+        left = {node.id for node in nodes} - {each["NodeID"] for each in alive_nodes()}
         answers = self._agreed([answer for answer in answers if answer.node.id not in left])
         if not answers:
             raise UsageError(

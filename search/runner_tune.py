@@ -22,7 +22,6 @@ from kdsearch.search.failures import Cause, Failure, Place
 from kdsearch.search.notices import Unsaved
 from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports
 from kdsearch.search.runner_faults import (
-    CouldHost,
     Silence,
     avoidable,
     end_actor,
@@ -240,10 +239,9 @@ def _unstage(controller: Any, trial: Trial) -> None:
 class _Order(_Live, FIFOScheduler):
     """First come, first served; takes back what waits for nodes that there are no more, or for others than now."""
 
-    def __init__(self, watch: Watch, could_host: CouldHost, known: dict[str, int]) -> None:
+    def __init__(self, watch: Watch, known: dict[str, int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._watch, self._nodes, self._could_host = watch, watch.nodes(), could_host
-        self._known = known
+        self._watch, self._nodes, self._known = watch, watch.nodes(), known
         self._next_look_s = 0.0
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -261,9 +259,7 @@ class _Order(_Live, FIFOScheduler):
 
     def _placeable(self, config: Mapping[str, Any]) -> bool:
         """Whether a pack still waits for the nodes that it should wait for."""
-        if config["nodes"] is not None:
-            return bool(config["nodes"] == self._watch.nodes(config["strict"]))
-        return not config["strict"] or bool(avoidable(config["job"]["avoid"], self._could_host))
+        return bool(config["nodes"] == self._watch.nodes(config["strict"]))
 
 
 class _Mute(TrialProgressCallback):
@@ -334,7 +330,7 @@ def _fit(
         tune.with_resources(PackTrainable, takes),
         tune_config=tune.TuneConfig(
             search_alg=_Jobs(coordinator, options, slots, known, guard, stops, key, watch),
-            scheduler=_Order(watch, lambda node: fitting(node, bundle) > 0, known),
+            scheduler=_Order(watch, known),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_short_name,

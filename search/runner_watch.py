@@ -22,6 +22,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.notices import CLUSTER
 from kdsearch.search.runner import RunnerError
+from kdsearch.search.runner_faults import alive_nodes
 from kdsearch.search.runner_resources import RayOptions, Slots, bundle_of, counted, fitting, told
 from kdsearch.spaces.errors import UsageError
 
@@ -42,12 +43,6 @@ _MOST_NODES: Final = 6  # that a message lists
 _MOST_DEMANDS: Final = 8  # nodes that are asked for at a time
 
 
-def alive() -> list[dict[str, Any]]:
-    """The nodes that the cluster has now, as Ray describes them."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node for node in nodes if node["Alive"]]
-
-
 def wait_for_room(options: RayOptions, say: Callable[[str], None]) -> Slots:
     """Count how many packs fit, and wait `options.wait_s` for a node that one fits on.
 
@@ -59,7 +54,7 @@ def wait_for_room(options: RayOptions, say: Callable[[str], None]) -> Slots:
     with _demand(options) as ask:
         while True:
             try:
-                return counted([node["Resources"] for node in alive()], options)
+                return counted([node["Resources"] for node in alive_nodes()], options)
             except UsageError as error:
                 if time.monotonic() >= end:
                     if options.wait_s:
@@ -104,7 +99,7 @@ def look_around() -> list[Node]:
             total=node["Resources"],
             free=free.get(node["NodeID"], {}),
         )
-        for node in alive()
+        for node in alive_nodes()
     ]
 
 
@@ -331,7 +326,6 @@ __all__ = [
     "TAKEN",
     "Node",
     "Watch",
-    "alive",
     "look_around",
     "wait_for_room",
 ]

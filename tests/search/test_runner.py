@@ -11,6 +11,7 @@ import pytest
 from kdsearch.search import runner
 from kdsearch.search.runner_faults import shortened
 from kdsearch.search.runner_resources import fitting
+from kdsearch.search.variables import variables_set
 from kdsearch.spaces.errors import KdsearchError, UsageError
 
 
@@ -36,7 +37,7 @@ def test_packs_that_fit_on_a_node(node, cpus, gpus, packs):
 def test_variables_are_put_back_as_they_were(monkeypatch):
     monkeypatch.setenv("KDSEARCH_ONE", "before")
     monkeypatch.delenv("KDSEARCH_TWO", raising=False)
-    with runner._environment({"KDSEARCH_ONE": "1", "KDSEARCH_TWO": "2"}):
+    with variables_set({"KDSEARCH_ONE": "1", "KDSEARCH_TWO": "2"}):
         assert (os.environ["KDSEARCH_ONE"], os.environ["KDSEARCH_TWO"]) == ("1", "2")
     assert os.environ["KDSEARCH_ONE"] == "before"
     assert "KDSEARCH_TWO" not in os.environ

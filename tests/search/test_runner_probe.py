@@ -62,7 +62,7 @@ def cluster(monkeypatch):
     )
     monkeypatch.setattr(runner_probe, "ray", fake)
     monkeypatch.setattr(runner_probe, "NodeAffinitySchedulingStrategy", SimpleNamespace)
-    monkeypatch.setattr(runner_probe, "alive", lambda: [{"NodeID": name} for name in said])
+    monkeypatch.setattr(runner_probe, "alive_nodes", lambda: [{"NodeID": name} for name in said])
     return said
 
 
@@ -114,7 +114,7 @@ def test_a_node_that_left_is_no_reason_to_refuse(cluster, monkeypatch):
     cluster |= {"a": FINE, "b": RayError("the node died")}
     asked = fleet()
     nodes = [node("a"), node("b")]
-    monkeypatch.setattr(runner_probe, "alive", lambda: [{"NodeID": "a"}])
+    monkeypatch.setattr(runner_probe, "alive_nodes", lambda: [{"NodeID": "a"}])
     asked.check(nodes)
     assert asked.fit == {"a"}
 
