@@ -21,6 +21,7 @@ from kdsearch.search.coordinator import Coordinator, Idle
 from kdsearch.search.failures import Cause, Failure, Place
 from kdsearch.search.notices import Unsaved
 from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports
+from kdsearch.search.runner_controller import for_a_free_actor, forget_ended, take_back
 from kdsearch.search.runner_faults import (
     Silence,
     avoidable,
@@ -31,7 +32,6 @@ from kdsearch.search.runner_faults import (
     selector,
     shortened,
 )
-from kdsearch.search.runner_forgetting import forget_ended
 from kdsearch.search.runner_resources import bundle_of, fitting
 from kdsearch.search.runner_stops import Stops
 from kdsearch.search.runner_watch import Watch
@@ -226,16 +226,6 @@ class _Results(_Live, tune.Callback):
             self._guard(lambda: self._coordinator.on_return(self._known[trial.trial_id]))
 
 
-def _unstage(controller: Any, trial: Trial) -> None:
-    """Take a trial out of Tune's books of staged ones before it is stopped.
-
-    Tune's `stop_trial` leaves it there. For each of them it would keep an actor, with its cores, for packs of the same
-    nodes, which may never come again once nodes have joined or left.
-    """
-    if trial in controller._staged_trials:  # noqa: SLF001
-        controller._unstage_trial_with_resources(trial)  # noqa: SLF001
-
-
 class _Order(_Live, FIFOScheduler):
     """First come, first served; takes back what waits for nodes that there are no more, or for others than now."""
 
@@ -253,9 +243,8 @@ class _Order(_Live, FIFOScheduler):
             waiting = [t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING]
             for trial in waiting:
                 if not self._placeable(trial.config):
-                    _unstage(tune_controller._tune_controller, trial)  # noqa: SLF001
-                    tune_controller.stop_trial(trial)
-        return super().choose_trial_to_run(tune_controller)
+                    take_back(tune_controller, trial)
+        return for_a_free_actor(tune_controller) or super().choose_trial_to_run(tune_controller)
 
     def _placeable(self, config: Mapping[str, Any]) -> bool:
         """Whether a pack still waits for the nodes that it should wait for."""

@@ -16,7 +16,7 @@ from sqlalchemy import event
 from kdsearch.search.cli.status import row_of
 from kdsearch.search.config import parse_sweep
 from kdsearch.search.coordinator import Coordinator, Idle
-from kdsearch.search.runner_forgetting import forget_ended
+from kdsearch.search.runner_controller import for_a_free_actor, forget_ended, take_back
 from kdsearch.search.searchers import make_searcher
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.trainables.protocol import EpochReport, MemberState
@@ -146,6 +146,54 @@ def test_nothing_is_forgotten_where_tune_has_other_attributes(tmp_path):
     del controller._trials_to_cache
     assert forget_ended(controller, lambda _: None) == 0
     assert controller._trials == trials
+
+
+class Waiting:
+    """A Tune trial, as far as what waits for an actor is looked at."""
+
+    def __init__(self, status="PENDING", nodes="any"):
+        self.status, self.placement_group_factory = status, nodes
+
+
+def free_actors(trials, actors, *, without_room, nodes=("any",)):
+    """A controller with a finished actor for each kind of nodes, and with the actors that trials have."""
+    return SimpleNamespace(
+        _trials=trials,
+        _trial_to_actor=actors,
+        _actor_manager=SimpleNamespace(_pending_actors_to_attrs=dict.fromkeys(without_room)),
+        _actor_cache=SimpleNamespace(
+            num_cached_objects=len(nodes), has_cached_object=lambda wanted: wanted in nodes
+        ),
+    )
+
+
+def test_a_finished_actor_goes_to_a_trial_that_has_none_starting():
+    runs, starts, elsewhere, waits, last = (
+        Waiting("RUNNING"),
+        Waiting(),
+        Waiting(nodes="strict"),
+        Waiting(),
+        Waiting(),
+    )
+    trials = [runs, starts, elsewhere, waits, last]
+    actors = {runs: "a", starts: "b", waits: "c"}
+    assert for_a_free_actor(free_actors(trials, actors, without_room=["c"])) is waits
+    assert for_a_free_actor(free_actors(trials, actors, without_room=[])) is last  # it has none at all
+    assert for_a_free_actor(free_actors(trials, actors, without_room=[], nodes=("strict",))) is elsewhere
+    assert for_a_free_actor(free_actors(trials, actors, without_room=["c"], nodes=())) is None
+    assert for_a_free_actor(free_actors([runs, starts], actors, without_room=[])) is None
+
+
+def test_a_trial_that_is_taken_back_leaves_tunes_books_of_staged_ones_first():
+    told = []
+    controller = SimpleNamespace(
+        _staged_trials={"staged"},
+        _unstage_trial_with_resources=lambda trial: told.append(("unstage", trial)),
+        stop_trial=lambda trial: told.append(("stop", trial)),
+    )
+    for trial in ("staged", "other"):
+        take_back(SimpleNamespace(_tune_controller=controller), trial)
+    assert told == [("unstage", "staged"), ("stop", "staged"), ("stop", "other")]
 
 
 def test_a_status_asks_as_much_of_a_large_database_as_of_a_small_one(clock, tmp_path):
