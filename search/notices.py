@@ -14,6 +14,7 @@ from kdsearch.search.trialdb import operations as op
 
 CLUSTER: Final = "cluster"  # event: packs that no node can place, nodes that come and go
 CHECKPOINT: Final = "checkpoint"  # event: a checkpoint could not be written, or they are written again
+DISPLAY: Final = "display"  # event: the progress display ended by a fault of its own
 
 
 class Notices:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol, Self
@@ -24,6 +26,7 @@ from rich.text import Text
 
 from kdsearch.analysis.sweep_kinds import BBM
 from kdsearch.search.coordinator import Coordinator
+from kdsearch.search.notices import DISPLAY
 from kdsearch.search.retrain_settings import RetrainSettings
 from kdsearch.search.searcher_settings import ComparisonSettings
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
@@ -32,6 +35,7 @@ from kdsearch.spaces.printable import printable
 _LINE_EVERY_S = 10.0
 _REDRAW_EVERY_S = 0.25
 _SPARED = 19.0  # times as long as it looks a display leaves the driver alone
+_SHOWN = 8000  # characters of a traceback that are kept
 _BAR = 30
 _NUMBERS = ("draws", "AUC", "runs", "accuracy")
 METHOD = "method"  # the group under which a comparison tells how its methods stand
@@ -83,6 +87,28 @@ class Pace:
         return self._now() >= self._next
 
 
+class Steady:
+    """Keeps a fault of the display from ending a sweep: it is kept and told once, and nothing is drawn again."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator, self._broken = coordinator, False
+
+    def __call__(self, draw: Callable[[], None]) -> None:
+        """Draw, unless that failed before."""
+        if self._broken:
+            return
+        try:
+            draw()
+        except Exception as error:  # noqa: BLE001 whatever it is, trials are worth more than their picture
+            self._broken = True
+            told = {"what": "display ended", "error": "".join(traceback.format_exception(error))[-_SHOWN:]}
+            self._coordinator.notices.event(DISPLAY, told)
+            sys.stderr.write(
+                f"the progress display ended by a fault of its own ({type(error).__name__}: {error}); the sweep goes "
+                "on, and `kdsearch status` shows it\n"
+            )
+
+
 class Watch:
     """Time left in the present space, from the pace since it began."""
 
@@ -116,6 +142,7 @@ class LiveDisplay:
     ) -> None:
         self._coordinator, self._console, self._now = coordinator, console, now
         self._watch, self._pace, self._known = Watch(now), Pace(now), known
+        self._steady = Steady(coordinator)
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
@@ -133,6 +160,9 @@ class LiveDisplay:
 
     def tick(self) -> None:
         """Redraw, a few times a second at most."""
+        self._steady(self._draw)
+
+    def _draw(self) -> None:
         if not self._pace.due:
             return
         with self._pace.look():
@@ -161,7 +191,7 @@ class LineDisplay:
     ) -> None:
         self._coordinator, self._console, self._now = coordinator, console, now
         self._watch, self._printed, self._space = Watch(now), float("-inf"), ""
-        self._pace = Pace(now)
+        self._pace, self._steady = Pace(now), Steady(coordinator)
         self._known = known
         self._told: tuple[str, ...] = ()
 
@@ -175,6 +205,9 @@ class LineDisplay:
 
     def tick(self) -> None:
         """Print a line if it is time, and what has come up since the last one at once."""
+        self._steady(self._draw)
+
+    def _draw(self) -> None:
         notices = self._coordinator.notices.texts
         for text in notices:
             if _gist(text) not in self._told:
@@ -335,7 +368,7 @@ def condition_grid(conditions: Sequence[ConditionSoFar]) -> Table:
     low, high = (rows[-1].auc, rows[0].auc) if rows else (0.0, 1.0)
     shown = rows if len(rows) <= _MOST_SHOWN else [*rows[: _MOST_SHOWN - 3], *rows[-2:]]
     for row in shown:
-        if row is rows[-2] and len(shown) < len(rows):
+        if len(shown) < len(rows) and row is rows[-2]:
             table.add_row(f"... {len(rows) - len(shown)} more ...", style="dim")
         style = "bold green" if row is rows[0] else ""
         table.add_row(row.group, row.value, str(row.n), f"{row.auc:.2f}", _bar(row, low, high), style=style)

@@ -9,7 +9,7 @@ sleeps as long, in the same order, with reused actors and the same environment v
 in a process of its own, one after the other, on a Ray of its own.
 
 busy: seconds slept / (workers x seconds). Once from the first trial's start to the last one's end, with the start of
-the processes and the tail in which no trial is left to start; once from when every worker had a trial to the last
+the processes and the tail in which no trial is left to start; once from when half of the trials had ended to the last
 start.
 Memory is the resident set of the driver's process, after every so many trials.
 """
@@ -226,23 +226,34 @@ def tune_bare(
 # -- what came out ----------------------------------------------------------------------------------------------------
 
 
+def at_once(started: np.ndarray, ended: np.ndarray) -> tuple[int, float]:
+    """The most trials that ran at once, and when they first did."""
+    times = np.concatenate([started, ended])
+    order = np.lexsort(
+        (np.repeat([1, 0], len(started)), times)
+    )  # an end comes before a start at the same time
+    running = np.cumsum(np.repeat([1, -1], len(started))[order])
+    return int(running.max()), float(times[order][running.argmax()])
+
+
 def figures(found: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """Figures of one side."""
     started, ended, slept = np.array(found["rows"]).T
     workers, epochs = arguments.workers, arguments.epochs
-    full = np.sort(started)[min(workers, len(started)) - 1]  # every worker has had a trial
-    last = started.max()
-    inside = np.clip(np.minimum(ended, last) - np.maximum(started, full), 0, None)
+    half, last = np.sort(ended)[len(ended) // 2], started.max()
+    inside = np.clip(np.minimum(ended, last) - np.maximum(started, half), 0, None)
     share = np.divide(inside, ended - started, out=np.zeros_like(inside), where=ended > started)
+    most, most_at = at_once(started, ended)
     samples = found["samples"]
     late = [row for row in samples if row["trials"] >= min(1000, arguments.trials // 5)]
     span = late[-1]["trials"] - late[0]["trials"]
     cpu_s = late[-1]["cpu_s"] - late[0]["cpu_s"]
     return {
         "busy_whole": float(slept.sum() / (workers * (ended.max() - started.min()))),
-        "busy_full": float((slept * share).sum() / (workers * (last - full))),
+        "busy_second_half": float((slept * share).sum() / (workers * (last - half))),
+        "most_at_once": most,
+        "seconds_until_most_at_once": most_at - float(started.min()),
         "seconds_first_start_to_last_end": float(ended.max() - started.min()),
-        "seconds_until_every_worker_had_a_trial": float(full - started.min()),
         "lost_ms_a_trial": float(np.median(ended - started - slept) * 1000),
         "driver_mib_first": late[0]["driver_mib"],
         "driver_mib_last": late[-1]["driver_mib"],
@@ -269,7 +280,9 @@ def side_in_own_process(side: str, arguments: argparse.Namespace) -> dict[str, A
 def table(results: dict[str, dict[str, Any]]) -> str:
     rows = {
         "workers busy, %": ("busy_whole", 100),
-        "workers busy once all had a trial and until the last began, %": ("busy_full", 100),
+        "workers busy in the second half, until the last trial began, %": ("busy_second_half", 100),
+        "trials at once, at most": ("most_at_once", 1),
+        "seconds until then": ("seconds_until_most_at_once", 1),
         "lost between a trial's start and end beside sleep, ms": ("lost_ms_a_trial", 1),
         "driver's memory first, MiB": ("driver_mib_first", 1),
         "driver's memory last, MiB": ("driver_mib_last", 1),
@@ -277,9 +290,9 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         "driver's processor time, ms a trial": ("driver_cpu_ms_a_trial", 1),
         "driver, share of a core, %": ("driver_cpu_share_of_a_core", 100),
     }
-    lines = [f"{'':62}" + "".join(f"{side:>16}" for side in results)]
+    lines = [f"{'':66}" + "".join(f"{side:>16}" for side in results)]
     lines += [
-        f"{words:62}" + "".join(f"{results[side][key] * factor:16.2f}" for side in results)
+        f"{words:66}" + "".join(f"{results[side][key] * factor:16.2f}" for side in results)
         for words, (key, factor) in rows.items()
     ]
     return "\n".join(lines)

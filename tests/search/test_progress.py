@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
 from kdsearch.search.config import TrainableSettings, parse_sweep
 from kdsearch.search.notices import Notices
-from kdsearch.search.progress import LineDisplay, LiveDisplay, Pace, Watch, clock_text, method_grid
+from kdsearch.search.progress import (
+    LineDisplay,
+    LiveDisplay,
+    Pace,
+    Watch,
+    clock_text,
+    condition_grid,
+    method_grid,
+)
 from kdsearch.search.searcher_settings import ComparisonSettings
 from kdsearch.search.searchers.base import ConditionSoFar, Overview
 from kdsearch.search.trial_states import Tally
@@ -264,3 +273,34 @@ def test_a_display_leaves_the_driver_alone_for_longer_the_longer_it_takes_to_loo
     assert not pace.due  # four times a second is enough
     now.at += 0.1
     assert pace.due
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 40])
+def test_any_number_of_conditions_is_shown_the_last_two_of_many_as_well(count):
+    rows = [ConditionSoFar(group="models", value=f"v{n}", n=3, auc=90.0 - n) for n in range(count)]
+    text = io.StringIO()
+    Console(file=text, width=100, color_system=None).print(condition_grid(rows))
+    shown = text.getvalue()
+    if count <= 15:
+        assert all(f"v{n} " in shown for n in range(count))
+        assert "more" not in shown
+    else:
+        assert f"... {count - 14} more ..." in shown
+        assert all(f"v{n} " in shown for n in (0, 11, count - 2, count - 1))
+        assert f"v{count - 3} " not in shown
+
+
+@pytest.mark.parametrize("kind", [LiveDisplay, LineDisplay])
+def test_a_fault_of_the_display_ends_no_sweep_and_is_told_once(kind, capsys):
+    coordinator, told = Coordinator(), []
+    coordinator.notices = Notices("s", told.append, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    now, text = Now(), io.StringIO()
+    console = Console(file=text, force_terminal=True, width=200, color_system=None)
+    coordinator.searcher.overview = lambda: 1 / 0
+    with kind(coordinator, console, now) as display:
+        for now.at in (0.0, 60.0, 120.0):
+            display.tick()
+    shown = capsys.readouterr().err + text.getvalue()  # a live display takes standard error over
+    assert shown.count("the progress display ended by a fault of its own (ZeroDivisionError") == 1
+    assert [row.kind for operation in told for row in operation.rows] == ["display"]
+    assert "ZeroDivisionError" in told[0].rows[0].data["error"]
