@@ -5,15 +5,25 @@ the queue is written, the driver can be killed: a resume then goes on from the c
 must still be there. So neither workers nor coordinator delete anything; the writer says what is stored, and here goes
 what lies behind it. Rows that go through the spool delete nothing: a later checkpoint, the next resume or the sweep's
 end does.
+
+Deleting has a thread of its own: a storage that hangs must keep the writer neither from its rows nor from its lease.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
 
 from kdsearch.search.trialdb import operations as op
 from kdsearch.trainables.storage import SHARED, Storage
+
+_LOG = logging.getLogger(__name__)
+_PATIENCE_S: Final = 30.0  # that the end of a sweep waits for files to be deleted
 
 
 def checkpoints_folder(files: Path, sweep: str) -> Path:
@@ -62,3 +72,42 @@ class CheckpointFiles:
             first = before[int(trial)]
             if first is None or (epoch.isdigit() and int(epoch) < first):
                 self._storage.delete(self._folder / name)
+
+
+class Behind:
+    """Hands batches to a call in a thread of its own, in order; who hands them over does not wait."""
+
+    def __init__(
+        self, call: Callable[[Sequence[op.Operation]], None], patience_s: float = _PATIENCE_S
+    ) -> None:
+        """patience_s: how long the end waits for what is still to do."""
+        self._call, self._patience_s = call, patience_s
+        self._batches: queue.SimpleQueue[Sequence[op.Operation] | None] = queue.SimpleQueue()
+        # a daemon: a storage that hangs for good must not keep the process from its end
+        self._thread = threading.Thread(target=self._run, name="kdsearch checkpoint files", daemon=True)
+        self._thread.start()
+
+    def put(self, batch: Sequence[op.Operation]) -> None:
+        """Hand a batch over."""
+        self._batches.put(batch)
+
+    def close(self) -> bool:
+        """Wait for what is still to do, for a while; whether all of it was done."""
+        self._batches.put(None)
+        self._thread.join(self._patience_s)
+        return not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            try:
+                self._call(batch)
+            except Exception:  # noqa: BLE001 files that stay cost room and nothing else
+                _LOG.exception("old checkpoints could not be deleted")

@@ -11,14 +11,13 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import nan
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from kdsearch.analysis.conditions import ConditionRow
 from kdsearch.search.baselines import baselines_for
 from kdsearch.search.changes import TRIALS, change_events, differences
-from kdsearch.search.checkpoints import CheckpointFiles
+from kdsearch.search.checkpoints import Behind, CheckpointFiles
 from kdsearch.search.code_version import code_version
 from kdsearch.search.config import SweepFile, parse_sweep
 from kdsearch.search.coordinator import Coordinator
@@ -26,17 +25,17 @@ from kdsearch.search.environment import environment
 from kdsearch.search.fleets import data_root_of, drivers_data, joined
 from kdsearch.search.found_data import FoundData, check_same_data, events_of, write_notes
 from kdsearch.search.imported import check_not_imported
+from kdsearch.search.notices import ANEW, CHECKPOINT, CLUSTER, standing
+from kdsearch.search.past import past_trials
 from kdsearch.search.progress import Display
 from kdsearch.search.runner import Interrupted, RayOptions, Slots, ray_session, run
 from kdsearch.search.schedulers import Scheduler, make_scheduler
 from kdsearch.search.searchers import Chooser, make_searcher, nobody
 from kdsearch.search.searchers.base import Note
 from kdsearch.search.searchers.confirmation import DESIGN as CONFIRMATION
-from kdsearch.search.searchers.plans import objective_of
 from kdsearch.search.searchers.policies import Look
 from kdsearch.search.stores import (
     Store,
-    carried_over,
     keep_choice,
     known_store,
     new_store,
@@ -44,14 +43,13 @@ from kdsearch.search.stores import (
     send_table,
 )
 from kdsearch.search.tables import with_table
-from kdsearch.search.trial_states import PastEpoch, PastTrial
+from kdsearch.search.trial_states import PastTrial
 from kdsearch.search.trialdb import Lease, TrialDatabase, Writer
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.errors import DatabaseAwayError
 from kdsearch.search.trialdb.places import parse_url, server_name, sqlite_path
 from kdsearch.search.trialdb.record import SCHEDULER
-from kdsearch.search.trialdb.states import ENDED, Ending, SweepState, TrialState
-from kdsearch.spaces import TARGET
+from kdsearch.search.trialdb.states import ENDED, SweepState
 
 
 def utc_now() -> datetime:
@@ -182,9 +180,11 @@ def resume(
             send_table(driving.store, answered.trainable_settings().get("exported"))
             options, found = joined(answered, launch, ray_options(sweep, launch), slots, driving.store, seen)
             check_same_data(sweep, database, found)
-            history = _history(database, name, driving.store)
+            history = past_trials(database, name, driving.store)
             notes = note_of_gone({n: each.checkpoint for n, each in history.items() if each.checkpoint_epoch})
             keep_choice(database, name, driving.store)
+            if standing(database.events(name, kinds=[CLUSTER, CHECKPOINT])):
+                database.add_event(name, CLUSTER, {"what": ANEW})
             change.keep(driving, launch)  # nothing is written of a resume that is refused
             write_notes(database, name, [*found.notes, *notes])
             for note in notes:
@@ -293,7 +293,10 @@ def _driving(database: TrialDatabase, name: str, store: Store) -> Iterator[_Driv
     files = CheckpointFiles(store.checkpoints, store.storage)
     lease = database.claim(name)
     try:
-        with Writer(database, name, lease=lease, on_stored=files.stored) as writer:
+        with (
+            Behind(files.stored) as behind,
+            Writer(database, name, lease=lease, on_stored=behind.put) as writer,
+        ):
             yield _Driving(database=database, lease=lease, writer=writer, files=files, store=store)
         with contextlib.suppress(DatabaseAwayError):  # the next resume does it
             if database.sweep(name).state is SweepState.COMPLETE:  # and no row waits in a spool
@@ -353,48 +356,6 @@ def _state(writer: Writer, name: str, state: SweepState, launch: Launch) -> None
     writer.submit(op.SetSweepState(name, (op.StateChange(state=state, at=launch.clock()),)))
 
 
-def _history(database: TrialDatabase, name: str, store: Store | None = None) -> dict[int, PastTrial]:
-    """What the database knows of the sweep's trials; empty for a new sweep. store: where checkpoints are looked for.
-
-    Trials that still count as running belong to a driver that was killed: they are marked lost first.
-    """
-    database.mark_running_as_lost(name, "the driver ended without a word")
-    trials = database.trials(name)
-    unfinished = {TrialState.WAITING, TrialState.PAUSED, TrialState.LOST}
-    cut = [t.number for t in trials if t.attempts and t.state in unfinished]
-    told = {*cut, *(t.number for t in trials if t.state is TrialState.STOPPED)}
-    curves = _epochs(
-        database, name, {trial.number: trial.plan or {} for trial in trials if trial.number in told}
-    )
-    attempts = database.attempts(name, numbers=cut) if cut else []
-    saved = {each.number: each for each in attempts if each.checkpoint}
-    held = {number: _found_again(str(attempt.checkpoint), store) for number, attempt in saved.items()}
-    endings: dict[int, list[Ending | None]] = {}
-    for each in attempts:
-        endings.setdefault(each.number, []).append(each.ending)
-    return {
-        trial.number: PastTrial(
-            state=str(trial.state),
-            key=trial.configuration_hash,
-            plan=trial.plan or {},
-            error=trial.error,
-            attempts=trial.attempts,
-            epochs=curves.get(trial.number, ()),
-            checkpoint=held.get(trial.number),
-            checkpoint_epoch=saved[trial.number].checkpoint_epoch or 0 if trial.number in saved else 0,
-            endings=endings.get(trial.number, ()),
-        )
-        for trial in trials
-    }
-
-
-def _found_again(place: str, store: Store | None) -> Path | None:
-    """A checkpoint that the database names; None if it is gone."""
-    if store is not None:
-        return carried_over(store, place)
-    return Path(place) if Path(place).exists() else None
-
-
 def _scheduler(
     sweep: SweepFile, database: TrialDatabase, history: Mapping[int, PastTrial]
 ) -> Scheduler | None:
@@ -404,31 +365,6 @@ def _scheduler(
         decided = database.events(sweep.name, kinds=[SCHEDULER])
         scheduler.restore([event.data for event in decided], history)
     return scheduler
-
-
-def _epochs(
-    database: TrialDatabase, name: str, plans: Mapping[int, Mapping[str, Any]]
-) -> dict[int, tuple[PastEpoch, ...]]:
-    """Epochs that trials (by number, with their plans) were cut off after: what a checkpoint has behind it."""
-    if not plans:
-        return {}
-    objectives = {number: objective_of(plan) for number, plan in plans.items()}
-    metrics = [*sorted(set(objectives.values())), "seconds"]
-    curves = database.curves_frame(name, trials=sorted(plans), metrics=metrics)
-    found: dict[int, dict[int, dict[str, float]]] = {}
-    target = curves[(curves["metric"] == "seconds") | (curves["node"] == TARGET)]
-    for row in cast(list[dict[str, Any]], target.to_dict("records")):
-        epochs = found.setdefault(int(row["trial"]), {})
-        epochs.setdefault(int(row["epoch"]), {})[str(row["metric"])] = float(row["value"])
-    return {
-        number: tuple(
-            PastEpoch(
-                epoch=epoch, error=values.get(objectives[number], nan), seconds=values.get("seconds", 0.0)
-            )
-            for epoch, values in sorted(epochs.items())
-        )
-        for number, epochs in found.items()
-    }
 
 
 def ray_options(sweep: SweepFile, launch: Launch) -> RayOptions:

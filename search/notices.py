@@ -6,15 +6,24 @@ is over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from kdsearch.search.trialdb import operations as op
 
 CLUSTER: Final = "cluster"  # event: packs that no node can place, nodes that come and go
 CHECKPOINT: Final = "checkpoint"  # event: a checkpoint could not be written, or they are written again
 DISPLAY: Final = "display"  # event: the progress display ended by a fault of its own
+
+# what an event tells (its `what`), where others look for it
+NO_NODE: Final = "no node fits"
+TAKEN: Final = "no room is free"
+KEPT_OFF: Final = "room is free only where packs failed"
+PLACED: Final = "placed"
+LEFT_OUT, USED, NODE_LEFT = "node left out", "node used after all", "node left"
+NOT_WRITTEN, WRITTEN_AGAIN = "not written", "written again"
+ANEW: Final = "another driver goes on"  # what stood open before was another one's
 
 
 class Notices:
@@ -59,7 +68,7 @@ class Unsaved:
         if unsaved:
             number, epoch, why = unsaved[-1]
             if not self._missed:
-                told = {"what": "not written", "trial": number, "epoch": epoch, "reason": why}
+                told = {"what": NOT_WRITTEN, "trial": number, "epoch": epoch, "reason": why}
                 self._notices.event(CHECKPOINT, told)
             self._missed += len(unsaved)
             self._notices.show(
@@ -68,6 +77,41 @@ class Unsaved:
                 f"begin again behind their last one: {why}",
             )
         elif saved and self._missed:
-            self._notices.event(CHECKPOINT, {"what": "written again", "missed": self._missed})
+            self._notices.event(CHECKPOINT, {"what": WRITTEN_AGAIN, "missed": self._missed})
             self._notices.over(CHECKPOINT)
             self._missed = 0
+
+
+class Told(Protocol):
+    """An event as it is read back."""
+
+    @property
+    def at(self) -> datetime:
+        """When it happened."""
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What it tells."""
+
+
+def standing(events: Iterable[Told]) -> list[str]:
+    """What still holds after a sweep's events of the kinds `CLUSTER` and `CHECKPOINT`, in their order, in words."""
+    held: dict[str, str] = {}
+    for event in events:
+        told, since = event.data, f"since {event.at:%Y-%m-%d %H:%M} UTC"
+        what = told.get("what")
+        if what == ANEW:
+            held.clear()
+        elif what in {NO_NODE, TAKEN, KEPT_OFF}:
+            held[CLUSTER] = f"packs wait for a place {since}: {what}"
+        elif what == PLACED:
+            held.pop(CLUSTER, None)
+        elif what == LEFT_OUT:
+            held[told["node"]] = f"node {told['node']} is not used {since}: {told['reason']}"
+        elif what in {USED, NODE_LEFT}:
+            held.pop(told["node"], None)
+        elif what == NOT_WRITTEN:
+            held[CHECKPOINT] = f"checkpoints cannot be written {since}: {told['reason']}"
+        elif what == WRITTEN_AGAIN:
+            held.pop(CHECKPOINT, None)
+    return list(held.values())

@@ -130,8 +130,14 @@ def _probe(address: str) -> None:
             "Hand the sweep over with kdsearch submit, or give the head's own: --address HOST:6379.",
         )
     host, _, port = address.rpartition(":")
-    if not port.isdigit():  # auto, local, or a name that Ray knows how to resolve
+    if address in {"auto", "local"}:
         return
+    if not host or not port.isdigit():
+        raise UsageError(
+            f"--address {address!r} has no port",
+            "The head's own address is HOST:PORT, 6379 unless `ray start --port` said otherwise; on a node of the "
+            "cluster, --address auto finds it.",
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError as error:

@@ -98,8 +98,8 @@ def access(address: str | None, *, allow_open: bool = False) -> dict[str, str]:
 
     Raises:
         UsageError: the cluster is open to strangers and `allow_open` (or KDSEARCH_ALLOW_OPEN_CLUSTER=1) does not take
-            that risk; whether it is cannot be found out; it asks for a token and there is none, or another one; a token
-            file cannot be read.
+            that risk; whether it is cannot be found out; what answers at an http address is no Jobs API; it asks for a
+            token and there is none, or another one; a token file cannot be read.
 
     """
     mode = _mode()
@@ -118,6 +118,12 @@ def access(address: str | None, *, allow_open: bool = False) -> dict[str, str]:
     variables = {MODE: mode or (_WITH_TOKEN if token and door is Door.CLOSED else _DISABLED)}
     if door is Door.SILENT:  # the one who joins says so, in words that fit
         return variables
+    if door is Door.UNCLEAR and urlsplit(address).scheme in _JOBS:
+        raise UsageError(
+            f"what listens at {address} is no Jobs API of Ray",
+            "That is the port of the head's dashboard: http://HEAD:8265, unless `ray start --dashboard-port` said "
+            "otherwise.",
+        )
     local = is_loopback(found)
     if door in {Door.OPEN, Door.UNCLEAR} and not local:
         _check_open(found, door, allow_open=allow_open)

@@ -6,12 +6,14 @@ Imported only inside a Ray session.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.state
 from ray._private import worker
 from ray.experimental.internal_kv import (
     _initialize_internal_kv,
@@ -28,7 +30,6 @@ CouldHost = Callable[[Mapping[str, Any]], bool]  # whether a node with these res
 _LOG = logging.getLogger(__name__)
 SHOWN = 8000  # characters of a failure that are kept
 _NODE_ID = "ray.io/node-id"  # the label that Ray gives every node
-_ANSWER_S = 10.0  # seconds that a worker may take to say where it is
 # How Ray says that a node is gone; "unavailable" comes first, up to 15 s before the node is known to be dead, while a
 # process that ends alone is told as such.
 _NODE_GONE = ("node has died", "node was terminated", "NodeDiedError", "preempted", "unavailable")
@@ -41,13 +42,20 @@ def alive_nodes() -> list[Mapping[str, Any]]:
 
 
 def place_of(trial: Any) -> Place | None:
-    """Where a Tune trial's actor is, asked when it begins; None if it does not answer."""
+    """Where a Tune trial's actor is, by Ray's table of actors: a worker that hangs need not answer. None if unknown."""
     actor = trial.temporary_state.ray_actor
     try:
-        told = ray.get(actor.whereabouts.remote(), timeout=_ANSWER_S)
-    except Exception:  # noqa: BLE001 it died, or hangs: what comes of that is seen with its first result
+        node = str(ray._private.state.actors(actor._actor_id.hex())["Address"]["NodeID"])  # noqa: SLF001
+        return Place(host=_host_of(node), node=node)
+    except Exception:  # noqa: BLE001 it is gone, or its node: what comes of that is seen with its first result
         return None
-    return Place(host=told["host"], node=told["node"])
+
+
+@functools.cache
+def _host_of(node: str) -> str:
+    """The name of the machine that a node lies on."""
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return str(next(each["NodeManagerHostname"] for each in found if each["NodeID"] == node))
 
 
 def failure_of(trial: Any, job_key: str, place: Place | None) -> Failure:

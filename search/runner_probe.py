@@ -74,7 +74,7 @@ class Fleet:
         """
         answers, waiting = list[Answer](), list(nodes)
         while waiting or self._asked:
-            while waiting and len(self._asked) < AT_A_TIME:
+            while waiting and not self.busy:
                 if not self.ask(waiting.pop(0)):
                     assert self._sign is not None  # noqa: S101 else nothing is written
                     place = self._storage.place(self._sign.parent)
@@ -123,6 +123,11 @@ class Fleet:
         if self._sign is not None and not self._asked:
             self._storage.delete(self._sign)
         return found
+
+    @property
+    def busy(self) -> bool:
+        """Whether as many nodes are asked as may be at a time."""
+        return len(self._asked) >= AT_A_TIME
 
     def is_asked(self, node_id: str) -> bool:
         """Whether a node's answer is awaited."""

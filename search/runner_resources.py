@@ -148,7 +148,8 @@ def told(resources: Mapping[str, float]) -> str:
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     parts = [f"{cpus:g} CPU core{'s' * (cpus != 1)}", f"{gpus:g} GPU{'s' * (gpus != 1)}"]
     if resources.get("memory"):
-        parts.append(f"{resources['memory'] / 2**30:.3g} GiB of memory")
+        gib = float(f"{resources['memory'] / 2**30:.3g}")
+        parts.append(f"{gib:,g} GiB of memory")
     plain = {"CPU", "GPU", "memory", _HIDDEN}
     parts += [
         f"{amount:g} {name}"

@@ -244,6 +244,7 @@ class _Order(_Live, FIFOScheduler):
             for trial in waiting:
                 if not self._placeable(trial.config):
                     take_back(tune_controller, trial)
+            self._watch.kept_off = [trial.config["strict"] for trial in waiting]
         return for_a_free_actor(tune_controller) or super().choose_trial_to_run(tune_controller)
 
     def _placeable(self, config: Mapping[str, Any]) -> bool:

@@ -20,7 +20,16 @@ from ray.core.generated import gcs_pb2
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from kdsearch.search.coordinator import Coordinator
-from kdsearch.search.notices import CLUSTER
+from kdsearch.search.notices import (
+    CLUSTER,
+    KEPT_OFF,
+    LEFT_OUT,
+    NO_NODE,
+    NODE_LEFT,
+    PLACED,
+    TAKEN,
+    USED,
+)
 from kdsearch.search.runner import RunnerError
 from kdsearch.search.runner_faults import alive_nodes
 from kdsearch.search.runner_resources import RayOptions, Slots, bundle_of, counted, fitting, told
@@ -30,14 +39,17 @@ if TYPE_CHECKING:
     from kdsearch.search.runner_probe import Answer, Fleet
 
 PATIENCE_S: Final = 600.0  # that a sweep waits for a node that could run a pack, where nothing else is said
-NO_NODE: Final = "no node fits"
-TAKEN: Final = "no room is free"
 _WORDS: Final = {
     NO_NODE: "nothing runs, since no node of the cluster could run a pack,",
     TAKEN: "{running} of {workers} packs run, since others hold the rest of the nodes,",
+    KEPT_OFF: "{running} of {workers} packs run, since those that wait have failed on the nodes that have room,",
 }
 _LOOK_EVERY_S: Final = 1.0
-_GRACE_S: Final = {NO_NODE: 2.0, TAKEN: 10.0}  # a pack that ends and one that begins leave a gap
+_GRACE_S: Final = {
+    NO_NODE: 2.0,
+    TAKEN: 10.0,
+    KEPT_OFF: 10.0,
+}  # a pack that ends and one that begins leave a gap
 _AGAIN_S: Final = 300.0  # until a node that is not fit is asked once more
 _MOST_NODES: Final = 6  # that a message lists
 _MOST_DEMANDS: Final = 8  # nodes that are asked for at a time
@@ -138,6 +150,9 @@ class Watch:
         self._avoided: dict[str, str] = {}  # ids of nodes that packs may not go to -> why
         self._again: dict[str, float] = {}  # ids of nodes that were asked -> when to ask once more
         self._demands: list[Any] = []
+        self.kept_off: Sequence[
+            Collection[str]
+        ] = ()  # for each pack that waits, the nodes that it may not go to
 
     @property
     def workers(self) -> int:
@@ -185,10 +200,13 @@ class Watch:
         """Use the nodes that are there, new ones as soon as they were asked."""
         now = {node.id: node.name for node in nodes}
         if self._known and self._options.address is not None:
-            for what, ids in (("left", self._known.keys() - now), ("joined", now.keys() - self._known)):
+            for what, ids in (
+                (NODE_LEFT, self._known.keys() - now),
+                ("node joined", now.keys() - self._known),
+            ):
                 for each in sorted(ids):
                     name = now.get(each) or self._known[each]
-                    self._coordinator.notices.event(CLUSTER, {"what": f"node {what}", "node": name})
+                    self._coordinator.notices.event(CLUSTER, {"what": what, "node": name})
                     self._coordinator.notices.over(each)
         self._known = now
         if self._fleet is not None:
@@ -211,7 +229,7 @@ class Watch:
         for node in nodes:
             due = node.id not in self._avoided or self._now() >= self._again[node.id]
             asked = node.id in fleet.fit or fleet.is_asked(node.id)
-            if due and not asked and fitting(node.total, self._bundle):
+            if due and not asked and not fleet.busy and fitting(node.total, self._bundle):
                 fleet.ask(node)
 
     def _take(self, fleet: Fleet, answer: Answer) -> None:
@@ -220,14 +238,14 @@ class Watch:
         if not answer.wrong:
             fleet.fit.add(node.id)
             if before is not None:
-                self._coordinator.notices.event(CLUSTER, {"what": "node used after all", "node": node.name})
+                self._coordinator.notices.event(CLUSTER, {"what": USED, "node": node.name})
                 self._coordinator.notices.over(node.id)
                 self._tick()
             return
         self._avoided[node.id] = why = "; ".join(answer.wrong)
         self._again[node.id] = self._now() + _AGAIN_S
         if why != before:
-            told = {"what": "node left out", "node": node.name, "reason": why}
+            told = {"what": LEFT_OUT, "node": node.name, "reason": why}
             self._coordinator.notices.event(CLUSTER, told)
             self._coordinator.notices.show(node.id, f"node {node.name} is not used: {why}")
             self._tick()
@@ -247,16 +265,20 @@ class Watch:
     def _judge(self, nodes: Sequence[Node]) -> None:
         """Say what waits for a place, and end the sweep if that has no end."""
         running, waiting = self._coordinator.packs
-        useful = [node for node in nodes if self._useful(node)]
+        free = [node for node in nodes if self._useful(node) and fitting(node.free, self._bundle)]
         if not waiting or running >= self.workers:
             self._over()
         elif not self._fits:
             if not running:
                 self._wait(nodes, running, NO_NODE)
-        elif any(fitting(node.free, self._bundle) for node in useful) or self._count_placed() >= self.workers:
+        elif any(self._wanted(node) for node in free) or self._count_placed() >= self.workers:
             self._over()
         else:
-            self._wait(nodes, running, TAKEN)
+            self._wait(nodes, running, KEPT_OFF if free else TAKEN)
+
+    def _wanted(self, node: Node) -> bool:
+        """Whether a pack that waits may go to a node."""
+        return not self.kept_off or any(node.id not in each for each in self.kept_off)
 
     def _wait(self, nodes: Sequence[Node], running: int, why: str) -> None:
         if self._waits is None or self._waits.why != why:
@@ -278,7 +300,7 @@ class Watch:
                 },
             )
         text = f"{_WORDS[why].format(running=running, workers=self.workers)} for {lasts:.0f} s: a pack takes {needs}; "
-        text += _listed(nodes, free=why == TAKEN, avoided=self._avoided)
+        text += _listed(nodes, free=why != NO_NODE, avoided=self._avoided)
         self._coordinator.notices.show(CLUSTER, text)
         self._tick()
         if why == NO_NODE and lasts > self._patience_s:
@@ -292,7 +314,7 @@ class Watch:
     def _over(self) -> None:
         if self._waits is not None and self._waits.told:
             waited = self._now() - self._waits.since
-            self._coordinator.notices.event(CLUSTER, {"what": "placed", "waited_s": round(waited, 1)})
+            self._coordinator.notices.event(CLUSTER, {"what": PLACED, "waited_s": round(waited, 1)})
             self._coordinator.notices.over(CLUSTER)
             self._tick()
         self._waits = None

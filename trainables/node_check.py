@@ -85,7 +85,7 @@ def _data(told: Mapping[str, Any], root: Path | None) -> dict[str, Any]:
             with keeper.brought((), settings) as (_, here):
                 contents[label] = kind.content(here, root)
     except KdsearchError as error:
-        return {"contents": None, "data": f"{error.message} {error.hint or ''}".strip()}
+        return {"contents": None, "data": f"{error.message}{'' if error.hint is None else f'. {error.hint}'}"}
     except OSError as error:
         return {"contents": None, "data": str(error)}
     return {"contents": contents, "data": None}

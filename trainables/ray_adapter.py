@@ -75,10 +75,6 @@ class PackTrainable(tune.Trainable):
         self._keeper = Keeper(self._job)
         self._watchdog = Watchdog(Limits(**self._job.get("limits", {})), self._leave_last_words)
 
-    def whereabouts(self) -> dict[str, str]:
-        """Return where this process is: `host`, and `node` (Ray's name of it)."""
-        return {"host": platform.node(), "node": ray.get_runtime_context().get_node_id()}
-
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next job in the same process; nothing of the last one stays."""
         self._release()
@@ -96,7 +92,7 @@ class PackTrainable(tune.Trainable):
     def _declined(self) -> bool:
         """Whether the pack shall not run on this node; it has not begun yet."""
         avoid = self._job.get("avoid", ())
-        return bool(avoid) and self._pack is None and self.whereabouts()["node"] in avoid
+        return bool(avoid) and self._pack is None and ray.get_runtime_context().get_node_id() in avoid
 
     def _epoch(self) -> dict[str, Any]:
         started = time.perf_counter()

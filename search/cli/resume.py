@@ -25,6 +25,7 @@ from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.cli.folders import own_folder
 from kdsearch.search.cli.running import (
     asker,
+    beginning,
     check_person,
     displays,
     go_on,
@@ -110,7 +111,7 @@ def go_on_with(
     def check(sweep: SweepFile) -> None:
         check_person(sweep)
         if not options["as_json"]:
-            messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
+            messages().print(f"{name}: {beginning(launch)} ...", style="dim")
 
     ran = False
 

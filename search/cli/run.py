@@ -14,6 +14,7 @@ from kdsearch.search.cli.folders import new_folder
 from kdsearch.search.cli.resume import go_on_with, taken_up
 from kdsearch.search.cli.running import (
     asker,
+    beginning,
     check_person,
     displays,
     go_on,
@@ -104,7 +105,7 @@ def launch_sweep(sweep: SweepFile, kind: str, options: dict[str, Any]) -> None:
     display, shown = displays(as_json=options["as_json"])
     check_person(sweep)
     if not options["as_json"]:
-        messages().print(f"{name}: looking at the data and starting Ray ...", style="dim")
+        messages().print(f"{name}: {beginning(launch)} ...", style="dim")
     seconds = timed(
         lambda: launching.start(sweep, kind, launch, display, asker(shown)),
         lambda: _NOTHING if known or not has_begun(launch, name) else go_on(launch, name),

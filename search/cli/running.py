@@ -128,6 +128,11 @@ def launch_of(options: dict[str, Any]) -> launching.Launch:
     )
 
 
+def beginning(launch: launching.Launch) -> str:
+    """What is done before the first pack starts."""
+    return f"looking at the data and {'starting Ray' if launch.address is None else 'joining the cluster'}"
+
+
 def _given(option: str) -> bool:
     """Whether an option stands on the command line, not in the environment."""
     context = click.get_current_context(silent=True)

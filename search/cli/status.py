@@ -16,8 +16,10 @@ from kdsearch.analysis.sweep_kinds import CONFIRMATION, is_retraining, is_study,
 from kdsearch.search.cli.common import database_option, debug_option, json_option, print_json, results
 from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.masking import masked
+from kdsearch.search.notices import CHECKPOINT, CLUSTER, standing
 from kdsearch.search.trialdb import Sweep, TrialDatabase
 from kdsearch.search.trialdb.states import Role
+from kdsearch.spaces.printable import printable
 
 _TABLES = ("comparison", "retrained", "study")  # what a row may have beside the best error
 
@@ -49,6 +51,8 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
     console.print(table)
     _print_tables(console, rows, brief=not names)
     for row in rows:
+        for text in row["troubles"]:
+            console.print(f"{row['name']}: {text}", style="yellow", markup=False, soft_wrap=True)
         if _state(row) == "driver gone":
             click.echo(
                 f"The driver of {row['name']} ended without a word. Go on with: kdsearch resume {row['name']}"
@@ -90,7 +94,7 @@ def _best(row: dict[str, Any]) -> str:
 def row_of(database: TrialDatabase, name: str) -> dict[str, Any]:
     """What is told of a sweep, as plain data."""
     sweep = database.sweep(name)
-    tables = _tables(database, sweep)
+    tables, driver = _tables(database, sweep), database.driver_state(name)
     # where trials stand for methods, errors are not of one search's trials
     compares = is_retraining(sweep.settings) or planned_runs(sweep.settings) is not None
     number, error = (None, None) if compares else database.best_trial(name, without=CONFIRMATION)
@@ -104,10 +108,16 @@ def row_of(database: TrialDatabase, name: str) -> dict[str, Any]:
         "best_error": error,
         "best_trial": number,
         **tables,
-        "driver": database.driver_state(name),
+        "driver": driver,
+        "troubles": _troubles(database, name) if driver == "alive" else [],
         "created": sweep.created,
         "ended": sweep.ended,
     }
+
+
+def _troubles(database: TrialDatabase, name: str) -> list[str]:
+    """What its driver has to put up with."""
+    return [printable(text) for text in standing(database.events(name, kinds=[CLUSTER, CHECKPOINT]))]
 
 
 def _tables(database: TrialDatabase, sweep: Sweep) -> dict[str, Any]:

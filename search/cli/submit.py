@@ -211,7 +211,7 @@ def _where(database: str) -> str:
 def _ending(job: Job) -> str:
     """How a job ended, and what can be done."""
     if job.status == "SUCCEEDED":
-        return f"Job {job.id} is done."
+        return f"Job {job.id} is done. Its files lie on the head node, in ${WORK_VARIABLE} ({DEFAULT_WORK}) there."
     again = "Submit the sweep again to go on from what its database holds."
     if job.status == "STOPPED":
         return f"Job {job.id} was stopped. {again}"
@@ -221,9 +221,12 @@ def _ending(job: Job) -> str:
         return f"The driver of job {job.id} was killed by signal {-job.exit_code}. {again}"
     if job.exit_code == NOT_FOUND:
         return f"Job {job.id} found no command kdsearch: it must be installed on the cluster's nodes, head included."
-    return f"Job {job.id} ended with exit code {job.exit_code}." + (
-        f" {again}" if job.exit_code != WRONG_USE else ""
-    )
+    if job.exit_code == WRONG_USE:
+        again = (
+            "Its last words say what is wrong. Variables such as KDSEARCH_DATA, KDSEARCH_DB_FILE and PGPASSFILE are "
+            "those that the head node had when `ray start` ran there."
+        )
+    return f"Job {job.id} ended with exit code {job.exit_code}. {again}"
 
 
 def _summary(jobs: Jobs, job: Job) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from kdsearch.search.masking import masked
 from kdsearch.search.trialdb import read_record
 from kdsearch.spaces.printable import printable
 
+_MOST_FAILURES, _MOST_LISTED, _MOST_LETTERS = 3, 5, 300  # what is printed of failures
 _WEIGHT = "weight."  # in the names of learned gates' metaparameters
 
 
@@ -42,12 +43,24 @@ def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
         "database": masked(db),
         "report": str(files.page),
         "trials": {str(state): int(n) for state, n in states.items()},
+        "failures": _failures(record),
         "stopped": [{"epoch": epoch, "trials": n} for epoch, n in sorted(stopped.items())],
         "draws": len(record.draws),
         "seconds": seconds,
         **_findings(record),
         "notes": list(record.notes),
     }
+
+
+def _failures(record: SweepRecord) -> list[dict[str, Any]]:
+    """Why trials failed: the last line of what was written down, most frequent first, with their numbers."""
+    failed = record.trials[record.trials["state"] == "failed"]
+    found: dict[str, list[int]] = {}
+    for number, message in zip(failed["number"].tolist(), failed["message"].fillna("").tolist(), strict=True):
+        lines = [line.strip() for line in str(message).splitlines() if line.strip()]
+        found.setdefault(lines[-1] if lines else "no reason was kept", []).append(int(number))
+    ranked = sorted(found.items(), key=lambda item: (-len(item[1]), item[1]))
+    return [{"reason": reason, "trials": numbers} for reason, numbers in ranked]
 
 
 def _findings(record: SweepRecord) -> dict[str, Any]:
@@ -160,6 +173,12 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     states = ", ".join(f"{n} {state}" for state, n in summary["trials"].items())
     told = f": {total} trial{'s' * (total != 1)} ({states}){draws}{took}\n"
     console.print(Text.assemble("\n", (printable(str(summary["name"])), "bold"), told))
+    for failure in summary["failures"][:_MOST_FAILURES]:
+        console.print(_failed(failure), style="yellow", markup=False, soft_wrap=True)
+    if len(summary["failures"]) > _MOST_FAILURES:
+        console.print(
+            f"The report has {len(summary['failures']) - _MOST_FAILURES} more reasons.", style="yellow"
+        )
     if summary["stopped"]:
         console.print(_stops(summary["stopped"], summary["lineage"]), soft_wrap=True)
         console.print()
@@ -181,6 +200,14 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         console.print(note, style="yellow")
     console.print(f"\nTrial database  {summary['database']}", soft_wrap=True)
     console.print(f"Report          {summary['report']}", soft_wrap=True)
+
+
+def _failed(failure: Mapping[str, Any]) -> str:
+    """A reason with the first of the trials that failed for it."""
+    numbers = failure["trials"]
+    listed = ", ".join(map(str, numbers[:_MOST_LISTED])) + (", ..." if len(numbers) > _MOST_LISTED else "")
+    which = f"trial {listed}" if len(numbers) == 1 else f"{len(numbers)} trials ({listed})"
+    return printable(f"Failed: {which}: {failure['reason'][:_MOST_LETTERS]}")
 
 
 def _stops(stopped: Sequence[Mapping[str, Any]], lineage: Sequence[Mapping[str, Any]]) -> str:

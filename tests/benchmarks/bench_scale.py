@@ -245,7 +245,7 @@ def figures(found: dict[str, Any], arguments: argparse.Namespace) -> dict[str, A
     share = np.divide(inside, ended - started, out=np.zeros_like(inside), where=ended > started)
     most, most_at = at_once(started, ended)
     samples = found["samples"]
-    late = [row for row in samples if row["trials"] >= min(1000, arguments.trials // 5)]
+    late = [row for row in samples if row["trials"] >= min(1000, len(slept) // 5)]
     span = late[-1]["trials"] - late[0]["trials"]
     cpu_s = late[-1]["cpu_s"] - late[0]["cpu_s"]
     return {
@@ -262,11 +262,17 @@ def figures(found: dict[str, Any], arguments: argparse.Namespace) -> dict[str, A
         ),
         "driver_cpu_ms_a_trial": cpu_s / span * 1000,
         "driver_cpu_share_of_a_core": cpu_s / (late[-1]["at"] - late[0]["at"]),
+        "trials": len(slept),
         "results": len(slept) * epochs,
         "wall_s": found["wall_s"],
         "workers": found["workers"],
         "samples": [{"trials": r["trials"], "driver_mib": round(r["driver_mib"], 1)} for r in samples],
     }
+
+
+def trials_of(side: str, arguments: argparse.Namespace) -> int:
+    """How many trials a side runs."""
+    return int(arguments.trials if side == "kdsearch" else arguments.bare_trials or arguments.trials)
 
 
 def side_in_own_process(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -279,6 +285,7 @@ def side_in_own_process(side: str, arguments: argparse.Namespace) -> dict[str, A
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     rows = {
+        "trials": ("trials", 1),
         "workers busy, %": ("busy_whole", 100),
         "workers busy in the second half, until the last trial began, %": ("busy_second_half", 100),
         "trials at once, at most": ("most_at_once", 1),
@@ -310,6 +317,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--spread", type=float, default=0.8)
     parser.add_argument("--every", type=int, default=100, help="trials between looks at the driver's memory")
     parser.add_argument("--db", help="trial database of kdsearch; default: SQLite in a temporary folder")
+    parser.add_argument(
+        "--bare-trials", type=int, help="trials of bare Ray Tune, where all of them take too long"
+    )
     parser.add_argument("--only", choices=SIDES, help="one side alone")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("bench_scale.json"))
@@ -320,6 +330,7 @@ def main() -> None:
     arguments = parsed()
     if arguments.side is not None:
         run = run_kdsearch if arguments.side == "kdsearch" else run_bare
+        arguments.trials = trials_of(arguments.side, arguments)
         with tempfile.TemporaryDirectory() as name:
             arguments.out.write_text(json.dumps(run(arguments, Path(name))))
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kdsearch.search import launch
 from kdsearch.search.config import parse_sweep
+from kdsearch.search.past import past_trials
 from kdsearch.search.schedulers import make_scheduler
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb import operations as op
@@ -119,7 +120,7 @@ def run_with_cuts(sweep, clock, folder, template, cuts):
         )
         reported = []
         for results, lost in [*cuts, (None, 0)]:
-            history = launch._history(database, "s")
+            history = past_trials(database, "s")
             scheduler = launch._scheduler(sweep, database, history)
             driver = Driver(sweep, clock, folder, kill_after=results, scheduler=scheduler, history=history)
             try:

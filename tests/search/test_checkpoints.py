@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
 
-from kdsearch.search.checkpoints import CheckpointFiles, checkpoints_folder
+from kdsearch.search.checkpoints import Behind, CheckpointFiles, checkpoints_folder
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.states import TrialState
 
@@ -50,3 +51,34 @@ def test_what_a_killed_driver_did_not_come_to_is_made_good(folder, tmp_path):
     assert not folder.exists()
     CheckpointFiles(tmp_path / "none").clear()
     CheckpointFiles(tmp_path / "none").forget([1])
+
+
+def test_who_hands_batches_over_does_not_wait_for_a_storage_that_hangs():
+    hangs, done = threading.Event(), []
+
+    def call(batch):
+        hangs.wait(60)
+        done.append(batch)
+
+    behind = Behind(call, patience_s=0.05)
+    behind.put([1])
+    behind.put([2])
+    assert not behind.close()  # it gives up waiting
+    assert done == []
+    hangs.set()
+    behind._thread.join(60)
+    assert done == [[1], [2]]
+
+
+def test_what_goes_wrong_with_a_batch_keeps_no_other_from_being_done(caplog):
+    done = []
+
+    def call(batch):
+        done.append(batch)
+        raise OSError
+
+    with Behind(call) as behind:
+        behind.put([1])
+        behind.put([2])
+    assert done == [[1], [2]]
+    assert "old checkpoints could not be deleted" in caplog.text

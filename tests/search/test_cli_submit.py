@@ -107,7 +107,7 @@ def test_a_job_is_followed_to_its_end(client, capsys):
     out, err = told(capsys)
     assert out == "first\nsecond\nlast\n"
     assert "s is job kdsearch-s-1 at http://head:8265; its database is what KDSEARCH_DB" in err
-    assert "Job kdsearch-s-1 is done." in err
+    assert "Job kdsearch-s-1 is done. Its files lie on the head node, in $KDSEARCH_WORK" in err
     assert client.jobs["kdsearch-s-1"].metadata["kdsearch.host"] == socket.gethostname()
     assert [len(each) for each in client.uploads] == [1]
 
@@ -160,7 +160,7 @@ def test_a_silent_stream_is_asked_after(monkeypatch):
 @pytest.mark.parametrize(
     ("ending", "code", "words"),
     [
-        ({"status": "FAILED", "driver_exit_code": 2}, 2, "ended with exit code 2."),
+        ({"status": "FAILED", "driver_exit_code": 2}, 2, "exit code 2. Its last words say what is wrong."),
         ({"status": "FAILED", "driver_exit_code": 1}, 1, "exit code 1. Submit the sweep again to go on"),
         ({"status": "FAILED", "driver_exit_code": -9}, 1, "killed by signal 9. Submit the sweep again"),
         ({"status": "FAILED", "driver_exit_code": 127}, 127, "no command kdsearch: it must be installed"),

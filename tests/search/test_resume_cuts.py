@@ -17,6 +17,7 @@ from kdsearch.search import launch
 from kdsearch.search.checkpoints import CheckpointFiles
 from kdsearch.search.config import parse_sweep
 from kdsearch.search.coordinator import Coordinator, Idle
+from kdsearch.search.past import past_trials
 from kdsearch.search.searchers import make_searcher
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.search.trialdb.states import ENDED
@@ -106,7 +107,7 @@ class Queue:
 
 def drive(sweep, database, folder, clock, *, lag=0, left=None):
     """Run a sweep from where the database says it stands; False if the driver was killed."""
-    history = launch._history(database, "s")
+    history = past_trials(database, "s")
     files = CheckpointFiles(folder / "checkpoints" / "s")
     files.forget(number for number, past in history.items() if past.state in ENDED)
     queue = Queue(database, files, lag=lag, left=left)

@@ -103,3 +103,15 @@ def test_an_error_that_nobody_foresaw_ends_the_run_resumably_and_its_traceback_i
     assert "kdsearch resume" in caught.value.hint
     assert told[0] == "the run ended early"
     assert "list(range(0))[0]" in told[1][1]["error"]
+
+
+@pytest.mark.parametrize("address", ["head", "10.0.0.1", "head:ray", ":6379"])
+def test_an_address_without_a_port_is_told_what_one_looks_like(address):
+    with pytest.raises(UsageError, match="has no port") as caught:
+        runner._probe(address)
+    assert "HOST:PORT" in caught.value.hint
+
+
+@pytest.mark.parametrize("address", ["auto", "local"])
+def test_an_address_that_ray_finds_itself_is_left_to_it(address):
+    runner._probe(address)

@@ -138,6 +138,17 @@ def test_what_does_not_answer_as_ray_is_refused_unless_told_otherwise(monkeypatc
     assert "cannot be found out" in caplog.text
 
 
+@pytest.mark.parametrize("allow_open", [True, False])
+def test_what_is_no_jobs_api_is_refused_with_where_that_is(allow_open):
+    with (
+        serving(type("Metrics", (_Jobs,), {"code": 200, "speaks_ray": False})) as address,
+        pytest.raises(UsageError, match="is no Jobs API of Ray") as caught,
+    ):
+        access(address, allow_open=allow_open)
+    assert "http://HEAD:8265" in caught.value.hint
+    assert "open" not in str(caught.value)
+
+
 def test_a_local_cluster_by_name_is_one_of_our_own():
     assert access("local")[runner_access.LOOPBACK] == "0"
     assert len(access("local")["RAY_AUTH_TOKEN"]) == 64

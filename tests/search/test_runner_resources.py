@@ -88,3 +88,8 @@ def test_resources_of_a_sweep_file_are_checked(resources, words):
     with pytest.raises(UsageError, match=words):
         load_sweep("ktg-digits", [f"run.resources={resources}"])
     assert load_sweep("ktg-digits", ["run.resources={memory: 2e9}"]).run.resources == {"memory": 2e9}
+
+
+@pytest.mark.parametrize(("gib", "words"), [(2, "2 GiB"), (0.5, "0.5 GiB"), (7453.2, "7,450 GiB")])
+def test_memory_in_words(gib, words):
+    assert told({"CPU": 1, "memory": gib * 2**30}).endswith(f"and {words} of memory")

@@ -36,6 +36,11 @@ class Fleet:
 
     def __init__(self, *fit):
         self.fit, self.asked, self.said, self.waiting = set(fit), [], [], set()
+        self.most = 8
+
+    @property
+    def busy(self):
+        return len(self.waiting) >= self.most
 
     def answers(self):
         said, self.said = self.said, []
@@ -115,6 +120,22 @@ def test_what_others_hold_is_told_and_waited_for():
     assert "a has 0 CPU cores and 0 GPUs free" in world.coordinator.notices.texts[0]
 
 
+def test_packs_that_keep_off_the_only_room_there_is_are_told():
+    world = World()
+    world.nodes = [node("a", 1), node("b", 1, free=0)]
+    world.coordinator.packs, world.watch.kept_off = (1, 2), [["a"], ["a", "c"]]
+    world.after(30)
+    assert world.whats == ["room is free only where packs failed"]
+    assert (
+        "1 of 2 packs run, since those that wait have failed on the nodes"
+        in world.coordinator.notices.texts[0]
+    )
+    world.watch.kept_off = [["a"], []]  # one that may go there
+    world.after(2)
+    assert world.whats[-1] == "placed"
+    assert world.coordinator.notices.texts == ()
+
+
 def test_packs_that_are_starting_wait_for_nobody():
     world = World()
     world.nodes = [node("a", 2, free=0)]
@@ -183,6 +204,18 @@ def test_a_node_that_joins_is_asked_before_it_is_used():
     world.after(1)
     assert world.watch.nodes() == ["b"]
     assert world.coordinator.notices.texts == ()
+
+
+def test_nodes_that_join_together_are_asked_a_few_at_a_time():
+    fleet = Fleet("a")
+    fleet.most = 2
+    world = World(fleet=fleet)
+    world.nodes = [node(name) for name in "abcde"]
+    world.after(2)
+    assert fleet.asked == ["b", "c"]
+    fleet.said = [Answer(world.nodes[1]), Answer(world.nodes[2])]
+    world.after(2)
+    assert fleet.asked == ["b", "c", "d", "e"]
 
 
 def test_a_node_that_is_not_fit_is_asked_again_after_a_while():

@@ -74,6 +74,7 @@ def test_a_summary_prints_what_a_database_says_as_text(capsys):
             "database": f"sqlite:///{EVIL}",
             "report": EVIL,
             "trials": {"complete": 1},
+            "failures": [{"reason": EVIL, "trials": [3]}],
             "stopped": [],
             "draws": 0,
             "seconds": 0.0,
@@ -84,6 +85,6 @@ def test_a_summary_prints_what_a_database_says_as_text(capsys):
         }
     )
     said = capsys.readouterr().out
-    assert said.count(r"\x1b[31m") >= 8
+    assert said.count(r"\x1b[31m") >= 9
     assert "\x1b" not in said
     assert "\x07" not in said

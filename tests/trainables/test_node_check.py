@@ -40,6 +40,7 @@ def test_data_that_cannot_be_read_are_told_with_what_to_do(tmp_path):
     (told,) = differences(found, expected())
     assert told.startswith("the data cannot be read there: ")
     assert str(tmp_path) in told
+    assert ". " in told  # what is wrong, and then what to do
 
 
 @pytest.mark.parametrize(
