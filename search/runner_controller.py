@@ -53,7 +53,16 @@ def forget_ended(controller: Any, say: Callable[[str], object]) -> int:
             held[name].pop(trial.trial_id, None)
         _remove_folder(trial)
         say(trial.trial_id)
+    _forget_actors(held.get("_actor_manager"))
     return len(ended)
+
+
+def _forget_actors(manager: Any) -> None:
+    """Drop what was to be called on actors that were taken back before there was room for them: Tune keeps it."""
+    calls = getattr(manager, "_pending_actors_to_enqueued_actor_tasks", {})
+    waiting = getattr(manager, "_pending_actors_to_attrs", calls)
+    for actor in [actor for actor in calls if actor not in waiting]:
+        del calls[actor]
 
 
 def for_a_free_actor(controller: Any) -> Trial | None:

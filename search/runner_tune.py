@@ -253,10 +253,16 @@ class _Order(_Live, FIFOScheduler):
 
 
 class _Mute(TrialProgressCallback):
-    """In place of Tune's own, which prints to standard output whenever a trial ends without a result."""
+    """In place of Tune's own, which prints whenever a trial ends without a result, and keeps every trial for ever."""
 
-    def _print(self, msg: str) -> None:
-        del msg
+    def on_trial_result(self, *_told: Any, **_info: Any) -> None:
+        """Nothing."""
+
+    def on_trial_error(self, *_told: Any, **_info: Any) -> None:
+        """Nothing."""
+
+    def on_trial_complete(self, *_told: Any, **_info: Any) -> None:
+        """Nothing."""
 
 
 class _Interrupt(_Live, tune.Stopper):

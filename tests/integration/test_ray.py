@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sqlite3
@@ -152,6 +153,34 @@ def test_every_finished_trial_is_in_the_database_while_the_sweep_runs(ray_slots,
     launch.start(sweep, "sweep", start, watching)
     assert 0 < max(seen) <= 120
     assert seen == sorted(seen)
+
+
+def test_tune_keeps_no_more_than_the_trials_of_the_last_seconds(ray_slots, tmp_path, clock):
+    """Everything in Tune that holds on to trials would make the driver's memory grow with them."""
+    from ray.air.execution._internal.tracked_actor import TrackedActor
+    from ray.tune.experiment import Trial
+
+    held, trials = [], 300
+
+    @contextlib.contextmanager
+    def counting(coordinator):
+        class Display:
+            def tick(self):
+                if coordinator.tally.finished >= trials - 10 and not held:
+                    gc.collect()
+                    kinds = [type(each) for each in gc.get_objects()]
+                    held.extend(kinds.count(kind) for kind in (Trial, TrackedActor))
+
+        yield Display()
+
+    sweep = sweep_of({"kind": "random", "trials": trials}, epochs=1, epoch_s=0.05)
+    sweep = sweep.model_copy(update={"run": sweep.run.model_copy(update={"pack": 1})})
+    start = launch.Launch(db=f"sqlite:///{tmp_path / 't.db'}", clock=clock)
+    launch.start(sweep, "sweep", start, counting)
+    assert len(held) == 2
+    assert (
+        max(held) < trials / 2
+    )  # those that ended since the last look two seconds ago, and those that are out
 
 
 def test_more_packs_than_cores_are_refused(ray_slots):

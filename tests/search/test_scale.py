@@ -140,6 +140,15 @@ def test_tune_forgets_trials_that_have_ended_and_hold_no_actor(tmp_path):
     assert (tmp_path / "held").exists()
 
 
+def test_calls_of_actors_that_were_taken_back_before_they_had_room_are_forgotten(tmp_path):
+    calls = {"gone": ["stop"], "waits": ["train"]}
+    manager = SimpleNamespace(
+        _pending_actors_to_enqueued_actor_tasks=calls, _pending_actors_to_attrs={"waits": ()}
+    )
+    forget_ended(controller_of([], _actor_manager=manager), lambda _: None)
+    assert calls == {"waits": ["train"]}
+
+
 def test_nothing_is_forgotten_where_tune_has_other_attributes(tmp_path):
     trials = [Trial(tmp_path, name, ended=True) for name in ("a", "b")]
     controller = controller_of(trials)
