@@ -12,18 +12,14 @@ Deleting has a thread of its own: a storage that hangs must keep the writer neit
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
 
 from kdsearch.search.trialdb import operations as op
 from kdsearch.trainables.storage import SHARED, Storage
 
 _LOG = logging.getLogger(__name__)
-_PATIENCE_S: Final = 30.0  # that the end of a sweep waits for files to be deleted
 
 
 def checkpoints_folder(files: Path, sweep: str) -> Path:
@@ -39,29 +35,20 @@ class CheckpointFiles:
         self._any = bool(storage.names(folder))  # a storage may take long to say that there is nothing
 
     def stored(self, batch: Sequence[op.Operation]) -> None:
-        """Delete what a batch that is in the database makes useless: older checkpoints, all of ended trials."""
-        before: dict[int, int | None] = {}
-        for operation in batch:
-            match operation:
-                case op.SaveCheckpoints():
-                    self._any = True
-                    before |= {row.number: row.epoch for row in operation.rows}
-                case op.FinishTrials():
-                    before |= dict.fromkeys((result.number for result in operation.rows), None)
-                case _:
-                    pass
-        self._delete(before)
+        """Delete what a batch that is in the database makes useless."""
+        self.delete(useless(batch))
 
     def forget(self, ended: Iterable[int]) -> None:
         """Delete files of trials that have ended: of a driver that was killed before it came to it."""
-        self._delete(dict.fromkeys(ended, None))
+        self.delete(dict.fromkeys(ended, None))
 
     def clear(self) -> None:
         """Delete all: the sweep is complete."""
         self._storage.clear(self._folder)
 
-    def _delete(self, before: Mapping[int, int | None]) -> None:
+    def delete(self, before: Mapping[int, int | None]) -> None:
         """Delete checkpoints of trials, all (None) or those of epochs before one; what cannot be deleted stays."""
+        self._any |= any(epoch is not None for epoch in before.values())
         if not before or not self._any:
             return
         for name in self._storage.names(self._folder):
@@ -74,40 +61,71 @@ class CheckpointFiles:
                 self._storage.delete(self._folder / name)
 
 
-class Behind:
-    """Hands batches to a call in a thread of its own, in order; who hands them over does not wait."""
+def useless(batch: Sequence[op.Operation]) -> dict[int, int | None]:
+    """Trials of which a batch makes checkpoints useless: those before an epoch, or all (None) of one that has ended."""
+    before: dict[int, int | None] = {}
+    for operation in batch:
+        match operation:
+            case op.SaveCheckpoints():
+                before |= {row.number: row.epoch for row in operation.rows}
+            case op.FinishTrials():
+                before |= dict.fromkeys((result.number for result in operation.rows), None)
+            case _:
+                pass
+    return before
 
-    def __init__(
-        self, call: Callable[[Sequence[op.Operation]], None], patience_s: float = _PATIENCE_S
-    ) -> None:
-        """patience_s: how long the end waits for what is still to do."""
-        self._call, self._patience_s = call, patience_s
-        self._batches: queue.SimpleQueue[Sequence[op.Operation] | None] = queue.SimpleQueue()
-        # a daemon: a storage that hangs for good must not keep the process from its end
+
+class Behind:
+    """Deletes a sweep's useless files in a thread of its own; who says what is stored does not wait for it."""
+
+    def __init__(self, files: CheckpointFiles) -> None:
+        self._files = files
+        self._change = threading.Condition()  # guards what follows
+        self._before: dict[int, int | None] = {}  # the newest word on each trial: one may begin anew
+        self._clear = self._closing = False
+        # a daemon: a storage that hangs for good does not keep the process from its end
         self._thread = threading.Thread(target=self._run, name="kdsearch checkpoint files", daemon=True)
         self._thread.start()
 
-    def put(self, batch: Sequence[op.Operation]) -> None:
-        """Hand a batch over."""
-        self._batches.put(batch)
+    def stored(self, batch: Sequence[op.Operation]) -> None:
+        """Hear what is in the database."""
+        self._hear(useless(batch))
 
-    def close(self) -> bool:
-        """Wait for what is still to do, for a while; whether all of it was done."""
-        self._batches.put(None)
-        self._thread.join(self._patience_s)
+    def forget(self, ended: Iterable[int]) -> None:
+        """Hear of trials that have ended, in the time of a driver that was killed before it came to their files."""
+        self._hear(dict.fromkeys(ended, None))
+
+    def _hear(self, before: Mapping[int, int | None]) -> None:
+        if before:
+            with self._change:
+                self._before |= before
+                self._change.notify_all()
+
+    def clear(self) -> None:
+        """Delete all files in the end: the sweep is complete."""
+        with self._change:
+            self._clear = True
+
+    def close(self, patience_s: float) -> bool:
+        """Wait for what is still to do, for so many seconds at most; whether all of it was done. Safe to call again."""
+        with self._change:
+            self._closing = True
+            self._change.notify_all()
+        self._thread.join(patience_s)
         return not self._thread.is_alive()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _run(self) -> None:
-        while (batch := self._batches.get()) is not None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._before or self._closing)
+                before, self._before = self._before, {}
+                last, clear = self._closing, self._clear
             try:
-                self._call(batch)
+                if not (last and clear):
+                    self._files.delete(before)
+                elif clear:
+                    self._files.clear()
             except Exception:  # noqa: BLE001 files that stay cost room and nothing else
                 _LOG.exception("old checkpoints could not be deleted")
+            if last:
+                return

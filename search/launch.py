@@ -51,6 +51,8 @@ from kdsearch.search.trialdb.places import parse_url, server_name, sqlite_path
 from kdsearch.search.trialdb.record import SCHEDULER
 from kdsearch.search.trialdb.states import ENDED, SweepState
 
+_DELETING_S = 30.0  # that the end of a sweep waits for useless files to be deleted
+
 
 def utc_now() -> datetime:
     """The clock that the command line passes in."""
@@ -130,7 +132,7 @@ def start(
             environment={**environment(), "command": launch.command, "packs_at_a_time": slots.concurrency},
             events=[*events_of(found, launch.clock()), *store.events(launch.clock())],
         )
-        with _driving(database, sweep.name, store) as driving:
+        with _driving(database, sweep.name, store, launch.say) as driving:
             _run(answered, driving, launch, _Means(options, slots, found), display, chooser)
 
 
@@ -156,7 +158,10 @@ def resume(
     with (
         TrialDatabase.open(launch.db, create=False, clock=launch.clock) as database,
         _driving(
-            database, name, known_store(database, launch.storage, known_files_folder(launch.db), name)
+            database,
+            name,
+            known_store(database, launch.storage, known_files_folder(launch.db), name),
+            launch.say,
         ) as driving,
     ):
         # read behind the claim: what a driver that was killed left in its spool is in the database now
@@ -183,8 +188,6 @@ def resume(
             history = past_trials(database, name, driving.store)
             notes = note_of_gone({n: each.checkpoint for n, each in history.items() if each.checkpoint_epoch})
             keep_choice(database, name, driving.store)
-            if standing(database.events(name, kinds=[CLUSTER, CHECKPOINT])):
-                database.add_event(name, CLUSTER, {"what": ANEW})
             change.keep(driving, launch)  # nothing is written of a resume that is refused
             write_notes(database, name, [*found.notes, *notes])
             for note in notes:
@@ -273,7 +276,7 @@ class _Driving:
     database: TrialDatabase
     lease: Lease
     writer: Writer
-    files: CheckpointFiles
+    behind: Behind
     store: Store
 
 
@@ -288,24 +291,38 @@ class _Means:
 
 
 @contextlib.contextmanager
-def _driving(database: TrialDatabase, name: str, store: Store) -> Iterator[_Driving]:
+def _driving(
+    database: TrialDatabase, name: str, store: Store, say: Callable[[str], None]
+) -> Iterator[_Driving]:
     """Become the sweep's driver, so that no second one works on it; its writer keeps the lease alive."""
     files = CheckpointFiles(store.checkpoints, store.storage)
     lease = database.claim(name)
+    behind = Behind(files)
     try:
-        with (
-            Behind(files.stored) as behind,
-            Writer(database, name, lease=lease, on_stored=behind.put) as writer,
-        ):
-            yield _Driving(database=database, lease=lease, writer=writer, files=files, store=store)
+        if standing(database.events(name, kinds=[CLUSTER, CHECKPOINT])):
+            database.add_event(name, CLUSTER, {"what": ANEW})
+        with Writer(database, name, lease=lease, on_stored=behind.stored) as writer:
+            yield _Driving(database=database, lease=lease, writer=writer, behind=behind, store=store)
         with contextlib.suppress(DatabaseAwayError):  # the next resume does it
             if database.sweep(name).state is SweepState.COMPLETE:  # and no row waits in a spool
-                files.clear()
+                behind.clear()
+        _delete_the_rest(behind, store, say)
     finally:
+        behind.close(0.0)
         with contextlib.suppress(
             DatabaseAwayError
         ):  # it runs out by itself, and the writer has said what there is
             database.release(lease)
+
+
+def _delete_the_rest(behind: Behind, store: Store, say: Callable[[str], None]) -> None:
+    """Wait until useless files are gone; a storage that hangs keeps no sweep from its end."""
+    if behind.close(1.0):
+        return
+    say("deleting checkpoints that nobody needs any more ...")
+    if not behind.close(_DELETING_S):
+        place = store.storage.place(store.checkpoints)
+        say(f"the storage does not answer: checkpoints that nobody needs any more stay in {place}")
 
 
 def _run(
@@ -320,7 +337,7 @@ def _run(
     slots = means.slots
     baselines = baselines_for(sweep, store.folder, launch.data_root, store.storage, means.found.contents)
     history = means.history
-    driving.files.forget(number for number, past in history.items() if past.state in ENDED)
+    driving.behind.forget(number for number, past in history.items() if past.state in ENDED)
     _state(writer, sweep.name, SweepState.RUNNING, launch)
     outcome = SweepState.FAILED
     try:
@@ -340,7 +357,7 @@ def _run(
         )
         with display(coordinator) as shown:
             run(coordinator, means.options, slots, shown.tick)
-        outcome = SweepState.COMPLETE
+            outcome = SweepState.COMPLETE
     except (Interrupted, KeyboardInterrupt):
         outcome = SweepState.INTERRUPTED
         raise

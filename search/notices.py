@@ -23,7 +23,7 @@ KEPT_OFF: Final = "room is free only where packs failed"
 PLACED: Final = "placed"
 LEFT_OUT, USED, NODE_LEFT = "node left out", "node used after all", "node left"
 NOT_WRITTEN, WRITTEN_AGAIN = "not written", "written again"
-ANEW: Final = "another driver goes on"  # what stood open before was another one's
+ANEW: Final = "another driver took over"  # what stood before was the last one's
 
 
 class Notices:

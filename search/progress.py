@@ -90,10 +90,11 @@ class Pace:
 class Steady:
     """Keeps a fault of the display from ending a sweep: it is kept and told once, and nothing is drawn again."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
-        self._coordinator, self._broken = coordinator, False
+    def __init__(self, coordinator: Coordinator, end: Callable[[], object]) -> None:
+        """end: puts the terminal back as it was."""
+        self._coordinator, self._end, self._broken = coordinator, end, False
 
-    def __call__(self, draw: Callable[[], None]) -> None:
+    def __call__(self, draw: Callable[[], object]) -> None:
         """Draw, unless that failed before."""
         if self._broken:
             return
@@ -103,10 +104,13 @@ class Steady:
             self._broken = True
             told = {"what": "display ended", "error": "".join(traceback.format_exception(error))[-_SHOWN:]}
             self._coordinator.notices.event(DISPLAY, told)
-            sys.stderr.write(
-                f"the progress display ended by a fault of its own ({type(error).__name__}: {error}); the sweep goes "
-                "on, and `kdsearch status` shows it\n"
-            )
+            with contextlib.suppress(Exception):
+                self._end()
+            with contextlib.suppress(Exception):  # nobody may be there to read it
+                sys.stderr.write(
+                    f"the progress display ended by a fault of its own ({type(error).__name__}: "
+                    f"{printable(str(error))}); the sweep goes on, and `kdsearch status` shows it\n"
+                )
 
 
 class Watch:
@@ -142,21 +146,24 @@ class LiveDisplay:
     ) -> None:
         self._coordinator, self._console, self._now = coordinator, console, now
         self._watch, self._pace, self._known = Watch(now), Pace(now), known
-        self._steady = Steady(coordinator)
+        self._steady = Steady(coordinator, self._end)
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
-        self._live.__enter__()
+        self._steady(self._live.start)
         if self._known:
-            self._live.update(
-                Group(_title(self._coordinator, self._watch), Text(going_on(self._known))), refresh=True
-            )
+            told = Group(_title(self._coordinator, self._watch), Text(going_on(self._known)))
+            self._steady(lambda: self._live.update(told, refresh=True))
         else:
             self.tick()
         return self
 
     def __exit__(self, *info: object) -> None:
-        self._live.__exit__(None, None, None)
+        self._steady(self._live.stop)
+
+    def _end(self) -> None:
+        self._live.update("")  # what cannot be drawn would be drawn once more
+        self._live.stop()
 
     def tick(self) -> None:
         """Redraw, a few times a second at most."""
@@ -171,11 +178,11 @@ class LiveDisplay:
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
         """Stand aside."""
-        self._live.stop()
+        self._steady(self._live.stop)
         try:
             yield
         finally:
-            self._live.start()
+            self._steady(self._live.start)
 
 
 class LineDisplay:
@@ -191,13 +198,14 @@ class LineDisplay:
     ) -> None:
         self._coordinator, self._console, self._now = coordinator, console, now
         self._watch, self._printed, self._space = Watch(now), float("-inf"), ""
-        self._pace, self._steady = Pace(now), Steady(coordinator)
+        self._pace, self._steady = Pace(now), Steady(coordinator, lambda: None)
         self._known = known
         self._told: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         if self._known:
-            self._console.print(going_on(self._known), highlight=False, soft_wrap=True)
+            told = going_on(self._known)
+            self._steady(lambda: self._console.print(told, highlight=False, soft_wrap=True))
         return self
 
     def __exit__(self, *info: object) -> None:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -78,6 +79,7 @@ class Door(StrEnum):
     CLOSED = "closed"
     SILENT = "silent"  # nothing listens there
     UNCLEAR = "unclear"  # something does, and does not answer as Ray
+    OTHER = "other"  # something answers as what is no Jobs API
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ def access(address: str | None, *, allow_open: bool = False) -> dict[str, str]:
     variables = {MODE: mode or (_WITH_TOKEN if token and door is Door.CLOSED else _DISABLED)}
     if door is Door.SILENT:  # the one who joins says so, in words that fit
         return variables
-    if door is Door.UNCLEAR and urlsplit(address).scheme in _JOBS:
+    if door is Door.OTHER:
         raise UsageError(
             f"what listens at {address} is no Jobs API of Ray",
             "That is the port of the head's dashboard: http://HEAD:8265, unless `ray start --dashboard-port` said "
@@ -311,10 +313,18 @@ def _knock_at_jobs(address: str, token: Token | None) -> Door:
     request = Request(f"{address.rstrip('/')}/api/version", headers=headers)  # noqa: S310 http or https, as checked
     try:
         with build_opener(ProxyHandler({}), _NoRedirects()).open(request, timeout=_CONNECT_S) as answer:
-            return Door.OPEN if b"ray_version" in answer.read(_ANSWER_BYTES) else Door.UNCLEAR
+            return Door.OPEN if b"ray_version" in answer.read(_ANSWER_BYTES) else Door.OTHER
     except HTTPError as error:
+        if error.code == HTTPStatus.NOT_FOUND:
+            return Door.OTHER
         return Door.CLOSED if error.code in {301, 302, 303, 307, 308, 401, 403} else Door.UNCLEAR
-    except (URLError, HTTPException, OSError, ValueError):  # one who speaks no HTTP, or nobody
+    except HTTPException:  # one who speaks no HTTP
+        return Door.OTHER
+    except (
+        URLError,
+        OSError,
+        ValueError,
+    ):  # one who does not answer, or not so that we understand, or nobody
         return Door.UNCLEAR if _listens(*_host_and_port(address)) else Door.SILENT
 
 

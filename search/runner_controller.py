@@ -3,8 +3,9 @@
 - Ended trials are forgotten, so that the driver's memory and its work do not grow with them. Tune keeps every trial
   with its results, and would write a snapshot of all of them every ten seconds or so (which the runner's environment
   keeps it from): nobody reads either here, since the trial database is the truth.
-- An actor that has finished goes to a pack that waits for room, not to one whose own actor is starting already: Tune
-  would end that one, and where packs are shorter than a process takes to start, few workers would ever be there.
+- An actor that has finished goes to a pack that waits for room, as long as there is one, and not to one whose own actor
+  is starting already: Tune would end that one, and where packs are shorter than a process takes to start, few workers
+  would ever be there. Where no pack waits for room, Tune does as it always does.
 - A pack that is taken back leaves nothing behind that would keep an actor, with its cores, for packs that never come.
 
 Imported only inside a Ray session. Written for Ray 2.60; `controller` is Tune's, or the wrapper that schedulers get.
@@ -41,6 +42,9 @@ def forget_ended(controller: Any, say: Callable[[str], object]) -> int:
     held = vars(_inner(controller))
     if not all(isinstance(held.get(name), Collection) for name in (*_LISTS, *_SETS, *_BY_ID, *_IN_USE)):
         return 0
+    for trial in [trial for trial in held["_resetting_trials"] if trial.is_finished()]:
+        if trial not in held["_trial_to_actor"]:  # its worker died meanwhile, and Tune does not look again
+            held["_resetting_trials"].discard(trial)
     in_use = set().union(*(held[name] for name in _IN_USE))
     ended = [trial for trial in held["_trials"][:-1] if trial.is_finished() and trial not in in_use]
     gone = set(ended)
@@ -65,19 +69,33 @@ def _forget_actors(manager: Any) -> None:
         del calls[actor]
 
 
-def for_a_free_actor(controller: Any) -> Trial | None:
-    """The first trial that a finished actor suits and that has none starting; None without one, or without an actor."""
+def without_room(controller: Any) -> list[Trial]:
+    """Trials that wait for a place, in order: those that run, or whose actor is starting or reset, have one."""
     inner = _inner(controller)
-    cache, waiting = inner._actor_cache, inner._actor_manager._pending_actors_to_attrs
+    trials: list[Trial] = inner._trials
+    return [trial for trial in trials if _has_no_room(inner, trial)]
+
+
+def for_a_free_actor(controller: Any) -> Trial | None:
+    """The first trial without a place that a finished actor suits; None without one, or without an actor."""
+    inner = _inner(controller)
+    cache = inner._actor_cache
     if not cache.num_cached_objects:
         return None
     trials: list[Trial] = inner._trials
     for trial in trials:
-        if trial.status == Trial.PENDING and cache.has_cached_object(trial.placement_group_factory):
-            actor = inner._trial_to_actor.get(trial)
-            if actor is None or actor in waiting:  # it waits for room: no process is there yet
-                return trial
+        if _has_no_room(inner, trial) and cache.has_cached_object(trial.placement_group_factory):
+            return trial
     return None
+
+
+def _has_no_room(inner: Any, trial: Trial) -> bool:
+    if trial.status != Trial.PENDING or trial in inner._resetting_trials:
+        return False
+    actor = inner._trial_to_actor.get(trial)
+    return (
+        actor is None or actor in inner._actor_manager._pending_actors_to_attrs
+    )  # which have no process yet
 
 
 def take_back(controller: Any, trial: Trial) -> None:

@@ -26,6 +26,7 @@ from kdsearch.trainables.storage import Storage, StorageError, storage_of
 
 PATIENCE_S: Final = 600.0  # for one node's answer: it may have to read a large data set for the first time
 AT_A_TIME: Final = 8
+_SLOW_S: Final = 60.0  # for an answer; then others are asked meanwhile
 _MOST_SHOWN: Final = 5
 _HOW: Final = (
     "Every node needs the same image, or --ship-code; data under --data-root or the node's KDSEARCH_DATA; and a "
@@ -126,8 +127,9 @@ class Fleet:
 
     @property
     def busy(self) -> bool:
-        """Whether as many nodes are asked as may be at a time."""
-        return len(self._asked) >= AT_A_TIME
+        """Whether as many nodes are asked as may be at a time; one that takes long keeps no other waiting."""
+        now = time.monotonic()
+        return sum(now - asked < _SLOW_S for _, _, asked in self._asked.values()) >= AT_A_TIME
 
     def is_asked(self, node_id: str) -> bool:
         """Whether a node's answer is awaited."""

@@ -21,7 +21,7 @@ from kdsearch.search.coordinator import Coordinator, Idle
 from kdsearch.search.failures import Cause, Failure, Place
 from kdsearch.search.notices import Unsaved
 from kdsearch.search.runner import RayOptions, Slots, job_config, read_reports
-from kdsearch.search.runner_controller import for_a_free_actor, forget_ended, take_back
+from kdsearch.search.runner_controller import for_a_free_actor, forget_ended, take_back, without_room
 from kdsearch.search.runner_faults import (
     Silence,
     avoidable,
@@ -244,7 +244,7 @@ class _Order(_Live, FIFOScheduler):
             for trial in waiting:
                 if not self._placeable(trial.config):
                     take_back(tune_controller, trial)
-            self._watch.kept_off = [trial.config["strict"] for trial in waiting]
+            self._watch.kept_off = [trial.config["strict"] for trial in without_room(tune_controller)]
         return for_a_free_actor(tune_controller) or super().choose_trial_to_run(tune_controller)
 
     def _placeable(self, config: Mapping[str, Any]) -> bool:

@@ -149,6 +149,12 @@ class PlainConsole(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
 
+    def on_broken_pipe(self) -> None:
+        """Be silent from now on, where remarks have no reader any more; results without a reader end the command."""
+        if not self.stderr:
+            super().on_broken_pipe()
+        self.quiet = True
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Make a text of a string, control characters told by their code."""
         return super().render_str(printable(text), **options)

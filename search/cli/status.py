@@ -117,7 +117,8 @@ def row_of(database: TrialDatabase, name: str) -> dict[str, Any]:
 
 def _troubles(database: TrialDatabase, name: str) -> list[str]:
     """What its driver has to put up with."""
-    return [printable(text) for text in standing(database.events(name, kinds=[CLUSTER, CHECKPOINT]))]
+    found = standing(database.events(name, kinds=[CLUSTER, CHECKPOINT]))
+    return [masked(printable(" ".join(text.split()))) for text in found]
 
 
 def _tables(database: TrialDatabase, sweep: Sweep) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from kdsearch.search.trialdb import read_record
 from kdsearch.spaces.printable import printable
 
 _MOST_FAILURES, _MOST_LISTED, _MOST_LETTERS = 3, 5, 300  # what is printed of failures
+_TRACEBACK = "Traceback (most recent call last)"
 _WEIGHT = "weight."  # in the names of learned gates' metaparameters
 
 
@@ -53,14 +54,21 @@ def summary_of(name: str, db: str, out: Path, seconds: float) -> dict[str, Any]:
 
 
 def _failures(record: SweepRecord) -> list[dict[str, Any]]:
-    """Why trials failed: the last line of what was written down, most frequent first, with their numbers."""
+    """Why trials failed, in a line each, most frequent first, with their numbers."""
     failed = record.trials[record.trials["state"] == "failed"]
     found: dict[str, list[int]] = {}
     for number, message in zip(failed["number"].tolist(), failed["message"].fillna("").tolist(), strict=True):
-        lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-        found.setdefault(lines[-1] if lines else "no reason was kept", []).append(int(number))
+        found.setdefault(_gist(str(message)), []).append(int(number))
     ranked = sorted(found.items(), key=lambda item: (-len(item[1]), item[1]))
     return [{"reason": reason, "trials": numbers} for reason, numbers in ranked]
+
+
+def _gist(message: str) -> str:
+    """The line of a message that says most: of a traceback the last one, else the first."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if not lines:
+        return "no reason was kept"
+    return lines[-1 if any(_TRACEBACK in line for line in lines) else 0]
 
 
 def _findings(record: SweepRecord) -> dict[str, Any]:
@@ -176,9 +184,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     for failure in summary["failures"][:_MOST_FAILURES]:
         console.print(_failed(failure), style="yellow", markup=False, soft_wrap=True)
     if len(summary["failures"]) > _MOST_FAILURES:
-        console.print(
-            f"The report has {len(summary['failures']) - _MOST_FAILURES} more reasons.", style="yellow"
-        )
+        console.print("The report has the other reasons.", style="yellow")
     if summary["stopped"]:
         console.print(_stops(summary["stopped"], summary["lineage"]), soft_wrap=True)
         console.print()

@@ -53,32 +53,60 @@ def test_what_a_killed_driver_did_not_come_to_is_made_good(folder, tmp_path):
     CheckpointFiles(tmp_path / "none").forget([1])
 
 
-def test_who_hands_batches_over_does_not_wait_for_a_storage_that_hangs():
-    hangs, done = threading.Event(), []
+class Hanging(CheckpointFiles):
+    """Files of a storage that answers when the test says so."""
 
-    def call(batch):
-        hangs.wait(60)
-        done.append(batch)
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.answers, self.asked, self.calls = threading.Event(), threading.Event(), []
 
-    behind = Behind(call, patience_s=0.05)
-    behind.put([1])
-    behind.put([2])
-    assert not behind.close()  # it gives up waiting
-    assert done == []
-    hangs.set()
-    behind._thread.join(60)
-    assert done == [[1], [2]]
+    def delete(self, before):
+        self.asked.set()
+        self.answers.wait(60)
+        self.calls.append(dict(before))
+        super().delete(before)
 
 
-def test_what_goes_wrong_with_a_batch_keeps_no_other_from_being_done(caplog):
-    done = []
+def test_who_says_what_is_stored_does_not_wait_for_a_storage_that_hangs(folder):
+    files = Hanging(folder)
+    behind = Behind(files)
+    behind.stored([saved(1, 4)])
+    assert files.asked.wait(60)
+    end = op.ResultRow(number=11, attempt=1, state=TrialState.STOPPED, at=NOW)
+    behind.stored([saved(1, 6), saved(2, 10)])
+    behind.stored(
+        [saved(2, 2), op.FinishTrials("s", (end,))]
+    )  # trial 2 has begun anew: the newest word counts
+    assert not behind.close(0.05)
+    assert files.calls == []
+    files.answers.set()
+    assert behind.close(60)
+    assert files.calls == [{1: 4}, {1: 6, 2: 2, 11: None}]
+    assert names(folder) == ["1-6.pt", "1-x.pt", "2-10.pt", "2-2.pt"]
 
-    def call(batch):
-        done.append(batch)
-        raise OSError
 
-    with Behind(call) as behind:
-        behind.put([1])
-        behind.put([2])
-    assert done == [[1], [2]]
-    assert "old checkpoints could not be deleted" in caplog.text
+def test_what_is_stored_between_the_last_word_and_the_end_is_not_missed(folder):
+    behind = Behind(CheckpointFiles(folder))
+    behind.stored([op.MarkRunningLost("s", ())])  # nothing to do
+    behind.forget([11])
+    behind.stored([saved(2, 10)])
+    assert behind.close(60)
+    assert names(folder) == ["1-2.pt", "1-4.pt", "1-6.pt", "1-x.pt", "2-10.pt"]
+
+
+def test_a_complete_sweep_leaves_no_file(folder):
+    behind = Behind(CheckpointFiles(folder))
+    behind.stored([saved(2, 10)])
+    behind.clear()
+    assert behind.close(60)
+    assert not folder.exists()
+
+
+def test_a_fault_while_deleting_keeps_nothing_from_being_done(folder):
+    files = CheckpointFiles(folder)
+    files.delete = lambda before: 1 / 0
+    behind = Behind(files)
+    behind.stored([saved(1, 4)])
+    behind.clear()
+    assert behind.close(60)
+    assert not folder.exists()

@@ -47,10 +47,14 @@ def test_a_status_tells_what_stands_while_the_driver_lives(tmp_path):
         database.create_sweep(
             "s", kind="sweep", trainable="constant", settings={}, seed=0, code_version="", environment={}
         )
-        database.add_event("s", CLUSTER, {"what": "node left out", "node": "n", "reason": "\x1b[2J"})
+        database.add_event(
+            "s",
+            CLUSTER,
+            {"what": "node left out", "node": "n", "reason": "\x1b[2J\nat postgresql://u:planted@h/d"},
+        )
         assert row_of(database, "s")["troubles"] == []
         lease = database.claim("s")
         (text,) = row_of(database, "s")["troubles"]
         assert text.startswith("node n is not used since ")
-        assert text.endswith(": \\x1b[2J")
+        assert text.endswith(": \\x1b[2J at postgresql://u:***@h/d")
         database.release(lease)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import io
+import sys
 from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
+from kdsearch.search import progress
+from kdsearch.search.cli.common import PlainConsole
 from kdsearch.search.config import TrainableSettings, parse_sweep
 from kdsearch.search.notices import Notices
 from kdsearch.search.progress import (
@@ -290,6 +293,49 @@ def test_any_number_of_conditions_is_shown_the_last_two_of_many_as_well(count):
         assert f"v{count - 3} " not in shown
 
 
+class Broken(io.StringIO):
+    """A log on a disk that is full."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("kind", [LiveDisplay, LineDisplay])
+@pytest.mark.parametrize("known", [0, 3])
+def test_a_log_that_takes_nothing_ends_no_sweep(kind, known, monkeypatch):
+    coordinator, told = Coordinator(), []
+    coordinator.notices = Notices("s", told.append, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    monkeypatch.setattr(sys, "stderr", Broken())
+    now, console = Now(), Console(file=Broken(), force_terminal=True, width=80, color_system=None)
+    with kind(coordinator, console, now, known=known) as display:
+        for now.at in (0.0, 60.0):
+            display.tick()
+        with display.pause():
+            pass
+    assert len(told) == 1
+    assert "No space left on device" in told[0].rows[0].data["error"]
+
+
+def test_a_panel_that_cannot_be_drawn_ends_no_sweep(monkeypatch):
+    class Panel:
+        def __rich_console__(self, console, options):
+            raise ValueError("this way it does not fit")
+
+    coordinator, told = Coordinator(), []
+    coordinator.notices = Notices("s", told.append, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=80, color_system=None)
+    before = sys.stdout, sys.stderr
+    now = Now()
+    with LiveDisplay(coordinator, console, now) as display:
+        monkeypatch.setattr(progress, "panel", lambda *_: Panel())
+        now.at = 60.0
+        display.tick()
+        assert (sys.stdout, sys.stderr) == before  # which a live display takes over
+    assert len(told) == 1
+    assert "\x1b[?25h" in text.getvalue()  # the cursor is there again
+
+
 @pytest.mark.parametrize("kind", [LiveDisplay, LineDisplay])
 def test_a_fault_of_the_display_ends_no_sweep_and_is_told_once(kind, capsys):
     coordinator, told = Coordinator(), []
@@ -304,3 +350,14 @@ def test_a_fault_of_the_display_ends_no_sweep_and_is_told_once(kind, capsys):
     assert shown.count("the progress display ended by a fault of its own (ZeroDivisionError") == 1
     assert [row.kind for operation in told for row in operation.rows] == ["display"]
     assert "ZeroDivisionError" in told[0].rows[0].data["error"]
+
+
+def test_remarks_without_a_reader_are_silent_and_end_nothing():
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    console = PlainConsole(file=Closed(), stderr=True)
+    console.print("one")
+    console.print("two")
+    assert console.quiet

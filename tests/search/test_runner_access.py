@@ -271,7 +271,13 @@ def test_a_jobs_api_is_asked_without_a_token(code, stranger):
 
 def test_a_server_of_something_else_is_no_jobs_api():
     with serving(type("Metrics", (_Jobs,), {"code": 200, "speaks_ray": False})) as address:
-        assert knock(address) == (Door.UNCLEAR, address)
+        assert knock(address) == (Door.OTHER, address)
+
+
+@pytest.mark.parametrize(("code", "door"), [(404, Door.OTHER), (502, Door.UNCLEAR)])
+def test_a_gateway_that_is_in_trouble_may_have_a_jobs_api_behind_it(code, door):
+    with serving(type("Gateway", (_Jobs,), {"code": code})) as address:
+        assert knock(address) == (door, address)
 
 
 @contextlib.contextmanager

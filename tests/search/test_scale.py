@@ -16,7 +16,7 @@ from sqlalchemy import event
 from kdsearch.search.cli.status import row_of
 from kdsearch.search.config import parse_sweep
 from kdsearch.search.coordinator import Coordinator, Idle
-from kdsearch.search.runner_controller import for_a_free_actor, forget_ended, take_back
+from kdsearch.search.runner_controller import for_a_free_actor, forget_ended, take_back, without_room
 from kdsearch.search.searchers import make_searcher
 from kdsearch.search.trialdb import TrialDatabase
 from kdsearch.trainables.protocol import EpochReport, MemberState
@@ -168,6 +168,7 @@ def free_actors(trials, actors, *, without_room, nodes=("any",)):
     """A controller with a finished actor for each kind of nodes, and with the actors that trials have."""
     return SimpleNamespace(
         _trials=trials,
+        _resetting_trials=set(),
         _trial_to_actor=actors,
         _actor_manager=SimpleNamespace(_pending_actors_to_attrs=dict.fromkeys(without_room)),
         _actor_cache=SimpleNamespace(
@@ -191,6 +192,20 @@ def test_a_finished_actor_goes_to_a_trial_that_has_none_starting():
     assert for_a_free_actor(free_actors(trials, actors, without_room=[], nodes=("strict",))) is elsewhere
     assert for_a_free_actor(free_actors(trials, actors, without_room=["c"], nodes=())) is None
     assert for_a_free_actor(free_actors([runs, starts], actors, without_room=[])) is None
+    assert without_room(free_actors(trials, actors, without_room=["c"])) == [elsewhere, waits, last]
+    resets = free_actors(trials, actors, without_room=["c"])
+    resets._resetting_trials = {elsewhere, waits}
+    assert without_room(resets) == [last]
+
+
+def test_a_trial_whose_worker_died_in_its_reset_is_forgotten(tmp_path):
+    died, resets, newest = (Trial(tmp_path, name, ended=True) for name in ("died", "resets", "newest"))
+    controller = controller_of(
+        [died, resets, newest], _resetting_trials={died, resets}, _trial_to_actor={resets: "a"}
+    )
+    assert forget_ended(controller, lambda _: None) == 1
+    assert controller._trials == [resets, newest]
+    assert controller._resetting_trials == {resets}
 
 
 def test_a_trial_that_is_taken_back_leaves_tunes_books_of_staged_ones_first():

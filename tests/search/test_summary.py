@@ -20,11 +20,15 @@ def record_of(*rows):
 def test_trials_that_failed_for_one_reason_are_told_together_most_frequent_first():
     rows = [(n, "failed", TRACE) for n in (2, 5)]
     rows += [(1, "failed", "failed in 1 attempt: the worker process ended"), (4, "failed", None)]
-    rows += [(0, "complete", None), (3, "diverged", "its loss is not finite")]
+    hangs = (
+        "failed in 2 attempts: no epoch ended within 9 s\nIt stood here (innermost call last):\n    sleep()"
+    )
+    rows += [(0, "complete", None), (3, "diverged", "its loss is not finite"), (6, "failed", hangs)]
     assert _failures(record_of(*rows)) == [
         {"reason": "ValueError: no such block", "trials": [2, 5]},
         {"reason": "failed in 1 attempt: the worker process ended", "trials": [1]},
         {"reason": "no reason was kept", "trials": [4]},
+        {"reason": "failed in 2 attempts: no epoch ended within 9 s", "trials": [6]},
     ]
     assert _failures(record_of((0, "complete", None))) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_data_that_cannot_be_read_are_told_with_what_to_do(tmp_path):
     (told,) = differences(found, expected())
     assert told.startswith("the data cannot be read there: ")
     assert str(tmp_path) in told
-    assert ". " in told  # what is wrong, and then what to do
+    assert re.search(r"[^.\s]\. [A-Z]", told)  # what is wrong, and then what to do
 
 
 @pytest.mark.parametrize(
