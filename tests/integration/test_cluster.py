@@ -6,6 +6,7 @@ All nodes lie on one machine, so they share its files and its address; each has 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import signal
@@ -244,6 +245,23 @@ def test_the_sweep_follows_the_cluster(cluster, tmp_path):
         record = driver.record()
         assert set(record.trials["state"]) == {"complete"}
         assert {"node left", "node joined", "no node fits", "placed"} <= set(whats(driver))
+
+
+def test_a_node_that_joins_beside_another_is_used_while_that_one_works(cluster, tmp_path):
+    sweep = sweep_of(trials=24, trainable={"epochs": 3, "epoch_s": 0.4})
+    with nodes(cluster, {}), begin(tmp_path, cluster, sweep) as driver:
+        wait_for(
+            lambda: driver.events("data") and (driver.record().trials["state"] == "complete").sum() >= 2,
+            driver,
+        )
+        with nodes(cluster, {}):
+            code, told = driver.ends()
+    assert code == 0, told
+    with TrialDatabase.open(f"sqlite:///{driver.database}", create=False, read_only=True) as database:
+        attempts = sorted(database.attempts("s"), key=lambda each: each.started)
+    assert len(attempts) == 24
+    together = [a for a, b in itertools.pairwise(attempts) if b.started < a.ended]
+    assert len(together) >= 4
 
 
 def test_nodes_without_kdsearch_are_named_or_sent_the_code(cluster, tmp_path):
