@@ -287,13 +287,15 @@ def _probe(url: str) -> None:
 
 @contextlib.contextmanager
 def _told(address: str) -> Iterator[None]:
-    """Tell the errors of Ray's client, and of what it is made of, in this module's words."""
+    """Tell the errors of Ray's client, and of what it is made of, in this module's words; no proxy learns the token."""
     from aiohttp import ClientError  # noqa: PLC0415 comes with the extra
     from ray.exceptions import AuthenticationError  # noqa: PLC0415
     from requests import RequestException  # noqa: PLC0415 likewise
 
+    host = str(urlsplit(address).hostname)
     try:
-        yield
+        with variables_set({"NO_PROXY": host, "no_proxy": host}):
+            yield
     except AuthenticationError as error:
         raise _refused(address) from error
     except ClientError as error:

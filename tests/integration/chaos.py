@@ -1,6 +1,6 @@
 """One sweep through faults of every kind, with real processes: what was lost, what was doubled, how long recovery took.
 
-    python tests/integration/chaos.py
+    python tests/integration/chaos.py > docs/benchmarks/chaos.json
 
 Three nodes of Ray on this machine (`ray.cluster_utils.Cluster`), a real PostgreSQL, a driver that is a process of its
 own, checkpoints on a small file system of its own where this user may mount one. Trials are of the trainable
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import secrets
@@ -33,8 +34,15 @@ import yaml
 NAME = "chaos"
 EPOCHS = 8
 PATIENCE_S = 180.0  # for what takes a few seconds on an idle machine
-AWAY_S = 3.0  # how long the database is stopped
+AWAY_S = 30.0  # how long the database is stopped: longer than a driver waits before it spools
 BAD = {"fail": [7, 60], "hang": [11], "leak": [15], "nan": [19, 33], "diverge": [27], "kill": [23]}
+SAID = {  # by what the driver says of the attempts that such a fault ended
+    "fail": "was told to fail",
+    "hang": "no epoch ended within",
+    "leak": "more than 1 (run.memory_limit_gb)",
+    "kill": "the worker process ended",
+}
+SPOOLED = ("until it is back", "is back: brought in")  # what the driver says of a database that was away
 SPACE = {
     "kind": "parameters",
     "parameters": {
@@ -98,7 +106,7 @@ class Site:
         (folder / "marker").mkdir()
         sweep = sweep_of(trials, folder / "marker", epoch_s=epoch_s)
         (folder / "chaos.yaml").write_text(yaml.safe_dump(sweep))
-        self.storage = folder / "kdsearch.files"
+        self.storage = folder / "storage"
         self.storage.mkdir()
         self.mounted = _mount(self.storage)
         self.cluster = Cluster(
@@ -106,6 +114,7 @@ class Site:
         )
         self.nodes = [self.cluster.add_node(num_cpus=2) for _ in range(2)]
         self.driver: subprocess.Popen[bytes] | None = None
+        self.spooled = False  # whether rows went through the spool
 
     def close(self) -> None:
         if self.driver is not None and self.driver.poll() is None:
@@ -141,8 +150,8 @@ class Site:
             stderr=log,
         )
 
-    def log(self) -> str:
-        return (self.folder / "driver.log").read_text(errors="replace")[-6000:]
+    def log(self, *, whole: bool = False) -> str:
+        return (self.folder / "driver.log").read_text(errors="replace")[0 if whole else -6000 :]
 
     # -- what the database says ---------------------------------------------------------------------------------------
 
@@ -158,6 +167,12 @@ class Site:
 
     def epochs(self) -> int:
         return self._number("SELECT count(*) FROM metric_value")
+
+    def told(self, what: str) -> int:
+        """How often the driver wrote something down of checkpoints."""
+        return sum(
+            data["what"] == what for (data,) in self.ask("SELECT data FROM event WHERE kind = 'checkpoint'")
+        )
 
     def tried_again(self) -> int:
         return self._number("SELECT count(*) FROM attempt WHERE n > 1")
@@ -258,13 +273,31 @@ def fill_disk(site: Site) -> None:
     """The checkpoints' file system has no room for a while; trials go on, and are checkpointed again afterwards."""
     if not site.mounted:
         return
-    ballast = site.storage / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(1024))
-    site.more("epochs on a full disk", site.epochs, by=60)
-    ballast.unlink()
-    site.figures.recovered("disk full", site.more("checkpoint after a full disk", site.checkpoints))
+    ballast, over = site.storage / "ballast", threading.Event()
+
+    def fill() -> None:
+        """Also what is deleted meanwhile is taken."""
+        with ballast.open("wb", buffering=0) as file:
+            while not over.wait(0.002):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(1024))
+
+    filler = threading.Thread(target=fill)
+    before = site.told("written again")
+    filler.start()
+    try:
+        site.wait("checkpoint that cannot be written", lambda: site.told("not written") > 0)
+        site.more("epochs on a full disk", site.epochs, by=60)
+    finally:
+        over.set()
+        filler.join()
+        ballast.unlink()
+    begun = time.monotonic()
+    site.more("checkpoint after a full disk", site.checkpoints)
+    seconds = time.monotonic() - begun
+    site.wait("word that they are written again", lambda: site.told("written again") > before)
+    site.figures.recovered("disk full", seconds)
 
 
 def kill_driver(site: Site) -> None:
@@ -301,42 +334,36 @@ def account(site: Site, trials: int) -> dict[str, Any]:
         number: (state, error)
         for number, state, error in site.ask("SELECT number, state, error FROM trial ORDER BY number")
     }
+    ends, values = expected
     assert sorted(found) == list(range(trials)), "trials are missing, or there are too many"
-    wrong = {
-        number: (found[number], expected[number][:2])
-        for number in found
-        if found[number] != expected[number][:2]
-    }
+    wrong = {number: (found[number], ends[number]) for number in found if found[number] != ends[number]}
     if wrong:
         query = "SELECT number, n, ending, reason, checkpoint_epoch FROM attempt ORDER BY number, n"
         _say("\n".join(str(row) for row in site.ask(query) if row[0] in wrong))
     assert not wrong, f"results that differ from the undisturbed sweep's: {wrong}"
-    rows = Counter(n for (n,) in site.ask("SELECT v.number FROM metric_value v"))
-    steps: dict[int, list[int]] = {}
-    query = """SELECT v.number, v.step FROM metric_value v JOIN metric m ON m.id = v.metric_id
-        WHERE m.name = '1/val_error'"""
-    for number, step in site.ask(query):
-        steps.setdefault(number, []).append(step)
-    lost = sum(len(set(range(1, expected[n][2] + 1)) - set(steps.get(n, ()))) for n in range(trials))
-    doubled = sum(len(each) - len(set(each)) for each in steps.values())
-    beyond = sum(max(each) > expected[n][2] for n, each in steps.items())
+    query = (
+        """SELECT v.number, m.name, v.step, v.value FROM metric_value v JOIN metric m ON m.id = v.metric_id"""
+    )
+    rows = {(number, name, step): value for number, name, step, value in site.ask(query)}
+    other = [key for key in rows.keys() & values.keys() if not _same(rows[key], values[key])]
+    assert not other, f"values of epochs that differ from the undisturbed sweep's: {other}"
     attempts = site.ask(
-        "SELECT number, n, ending, reason, checkpoint_epoch, ended FROM attempt ORDER BY number, n"
+        "SELECT number, n, ending, reason, checkpoint_epoch, ended, started FROM attempt ORDER BY number, n"
     )
     per: dict[int, list[Any]] = {}
     for row in attempts:
         per.setdefault(row[0], []).append(row)
     assert all([row[1] for row in each] == list(range(1, len(each) + 1)) for each in per.values())
     assert all(row[5] is not None for row in attempts), "an attempt has no end"
-    assert not beyond
     return {
         "trials": trials,
         "states": dict(Counter(state for state, _ in found.values())),
         "attempts": len(attempts),
         "attempts_by_ending": {str(k): v for k, v in Counter(row[2] for row in attempts).items()},
-        "rows": sum(rows.values()),
-        "rows_lost": lost,
-        "rows_doubled": doubled,
+        "rows": len(rows),
+        "rows_lost": len(values.keys() - rows.keys()),
+        "rows_beyond": len(rows.keys() - values.keys()),  # the table's key forbids one of an epoch twice
+        "trial_faults": _trial_faults(per),
         "restarted_without_need": _restarted(site, per),
     }
 
@@ -352,8 +379,30 @@ def _restarted(site: Site, attempts: dict[int, list[Any]]) -> list[int]:
     return sorted(again)
 
 
-def undisturbed(folder: Path, trials: int) -> dict[int, tuple[str, float | None, int]]:
-    """State, error and last epoch of each trial, from the trainable alone: no Ray, no database, no faults."""
+def _trial_faults(attempts: dict[int, list[Any]]) -> dict[str, list[float]]:
+    """Seconds from each end that a trial's own fault brought about to the trial's next beginning."""
+    found: dict[str, list[float]] = {}
+    for kind, words in SAID.items():
+        for number in BAD[kind]:
+            mine = attempts[number]
+            after = [
+                (later[6] - one[5]).total_seconds()
+                for one, later in itertools.pairwise(mine)
+                if words in (one[3] or "")
+            ]
+            assert after, f"trial {number} was to {kind}, and no attempt tells of it: {mine}"
+            found.setdefault(kind, []).append(round(after[0], 1))
+    return found
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (one != one and other != other)  # noqa: PLR0124 neither is a number
+
+
+def undisturbed(
+    folder: Path, trials: int
+) -> tuple[dict[int, tuple[str, float | None]], dict[tuple[int, str, int], float]]:
+    """State and error of each trial, and all values, from the trainable alone: no Ray, no database, no faults."""
     from datetime import UTC, datetime
 
     from kdsearch.search.config import parse_sweep
@@ -362,9 +411,13 @@ def undisturbed(folder: Path, trials: int) -> dict[int, tuple[str, float | None,
     module = _load(Path(__file__).parents[1] / "search" / "driver.py")
     sweep = parse_sweep(sweep_of(trials, None, epoch_s=0.0), "chaos")
     driver = module.Driver(sweep, lambda: datetime(2026, 1, 1, tzinfo=UTC), folder / "undisturbed").run()
-    return {
-        row.number: (str(row.state), row.error, row.last_epoch or 0) for row in driver.rows(op.FinishTrials)
+    ends = {row.number: (str(row.state), row.error) for row in driver.rows(op.FinishTrials)}
+    values = {
+        (row.number, name, row.step): value
+        for row in driver.rows(op.RecordMetrics)
+        for name, value in row.values.items()
     }
+    return ends, values
 
 
 # -- the means --------------------------------------------------------------------------------------------------------
@@ -437,7 +490,9 @@ def main() -> None:
         begun = time.monotonic()
         site = Site(Path(name), trials, epoch_s)
         try:
-            site.drive("sweep", str(site.folder / "chaos.yaml"), "--name", NAME)
+            site.drive(
+                "sweep", str(site.folder / "chaos.yaml"), "--name", NAME, "--storage", str(site.storage)
+            )
             site.wait("first trials", lambda: site.ended() >= 4)
             for fault in FAULTS:
                 fault(site)
@@ -446,16 +501,15 @@ def main() -> None:
             site.wait("end of the sweep", lambda: site.driver.poll() is not None)  # type: ignore[union-attr]
             assert site.driver.returncode == 0, site.log()
             told = account(site, trials)
+            site.spooled = all(words in site.log(whole=True) for words in SPOOLED)
         finally:
             site.close()
-        bad = {kind: len(numbers) for kind, numbers in BAD.items()}
-        seconds = round(time.monotonic() - begun, 1)
-        figures = {"faults": {**site.figures.faults, **{f"trial: {k}": n for k, n in bad.items()}}}
         told |= {
             "mounted": site.mounted,
-            **figures,
+            "spooled": site.spooled,
+            "faults": site.figures.faults,
             "recovery_s": site.figures.recovery_s,
-            "seconds": seconds,
+            "seconds": round(time.monotonic() - begun, 1),
         }
         sys.stdout.write(json.dumps(told, indent=1) + "\n")
 

@@ -310,6 +310,7 @@ def test_a_sweep_survives_its_client_and_its_driver(place, request):
     code, said = place.run("sweep", [*submit(place), "--follow", "kdsearch-deployed-1"])
     assert code == 1
     assert "deployed: looking at the data" in said
+    assert re.search(rf"\d+/{TRIALS} trials", said)  # how far it was
     assert "The driver of job kdsearch-deployed-1 was killed by signal 9." in said
 
     code, said = place.run("sweep", [*command, "--json"])
@@ -341,3 +342,8 @@ def test_what_the_jobs_api_and_the_list_of_processes_show_holds_no_secret(place)
     assert "kdsearch-deployed-2" in shown
     shown += " ".join(commands(marked(place.folder)).values())
     assert [each for each in secrets if each in shown] == []
+    logs = [path for folder in (place.ray, place.folder) for path in folder.rglob("*") if path.is_file()]
+    logs = [path for path in logs if place.folder / "secrets" not in path.parents]
+    assert any(path.suffix == ".log" for path in logs)
+    told = {path.name for path in logs for each in secrets if each.encode() in path.read_bytes()}
+    assert told == set()

@@ -131,6 +131,7 @@ def test_a_member_that_always_fails_is_marked_failed_with_its_reason(ray_slots, 
     assert row["state"] == "failed"
     assert row["attempts"] == 4  # once among others, three times alone
     assert "told to fail" in row["message"]
+    assert "Traceback (most recent call last)" in row["message"]
     assert (record.trials["state"] == "complete").sum() == len(record.trials) - 1
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from requests.utils import get_environ_proxies
 
 from kdsearch.search import runner_jobs
 from kdsearch.search.cli import _run
@@ -334,3 +335,15 @@ def test_an_address_where_nothing_listens_is_told(tmp_path, monkeypatch, capsys)
     err = told(capsys)[1]
     assert f"nothing answers at http://127.0.0.1:{port}: Connection refused" in err
     assert "ssh -L 8265:localhost:8265 HEAD" in err
+
+
+def test_no_proxy_of_the_environment_learns_the_token(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://proxy.example.org:3128")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    url = "http://head:8265/api/jobs/"
+    assert get_environ_proxies(url)
+    with runner_jobs._told("http://head:8265"):  # around every call of Ray's client
+        assert not get_environ_proxies(url)
+    assert get_environ_proxies(url)
