@@ -3,8 +3,7 @@
 A worker writes `<trial>-<epoch>.pt`, the driver hears of it and queues it for the database. Between the two, and while
 the queue is written, the driver can be killed: a resume then goes on from the checkpoint that the database names, which
 must still be there. So neither workers nor coordinator delete anything; the writer says what is stored, and here goes
-what lies behind it. Rows that go through the spool delete nothing: a later checkpoint, the next resume or the sweep's
-end does.
+what lies behind it. Rows that wait in a spool make nothing useless before they are brought in.
 
 Deleting has a thread of its own: a storage that hangs must keep the writer neither from its rows nor from its lease.
 """
@@ -82,6 +81,7 @@ class Behind:
         self._files = files
         self._change = threading.Condition()  # guards what follows
         self._before: dict[int, int | None] = {}  # the newest word on each trial: one may begin anew
+        self._spooled: dict[int, int | None] = {}  # the same of rows that wait in the spool
         self._clear = self._closing = False
         # a daemon: a storage that hangs for good does not keep the process from its end
         self._thread = threading.Thread(target=self._run, name="kdsearch checkpoint files", daemon=True)
@@ -90,6 +90,15 @@ class Behind:
     def stored(self, batch: Sequence[op.Operation]) -> None:
         """Hear what is in the database."""
         self._hear(useless(batch))
+
+    def spooled(self, batch: Sequence[op.Operation]) -> None:
+        """Hear what waits in the spool; in the writer's thread, as the next one."""
+        self._spooled |= useless(batch)
+
+    def brought_in(self) -> None:
+        """Hear that what waited in the spool is in the database."""
+        self._hear(self._spooled)
+        self._spooled = {}
 
     def forget(self, ended: Iterable[int]) -> None:
         """Hear of trials that have ended, in the time of a driver that was killed before it came to their files."""

@@ -301,7 +301,7 @@ def _driving(
     try:
         if standing(database.events(name, kinds=[CLUSTER, CHECKPOINT])):
             database.add_event(name, CLUSTER, {"what": ANEW})
-        with Writer(database, name, lease=lease, on_stored=behind.stored) as writer:
+        with Writer(database, name, lease=lease, hears=behind) as writer:
             yield _Driving(database=database, lease=lease, writer=writer, behind=behind, store=store)
         with contextlib.suppress(DatabaseAwayError):  # the next resume does it
             if database.sweep(name).state is SweepState.COMPLETE:  # and no row waits in a spool

@@ -77,9 +77,9 @@ class Fleet:
         while waiting or self._asked:
             while waiting and not self.busy:
                 if not self.ask(waiting.pop(0)):
-                    assert self._sign is not None  # noqa: S101 else nothing is written
-                    place = self._storage.place(self._sign.parent)
-                    raise UsageError(f"{place} cannot be written", "Give a --storage that can be written to.")
+                    raise UsageError(
+                        f"{self.place} cannot be written", "Give a --storage that can be written to."
+                    )
             answers += self.answers(wait_s=1.0)
         left = {node.id for node in nodes} - {each["NodeID"] for each in alive_nodes()}
         answers = self._agreed([answer for answer in answers if answer.node.id not in left])
@@ -92,6 +92,11 @@ class Fleet:
             raise _refusal(bad, len(answers))
         self.fit |= {answer.node.id for answer in answers}
         return answers
+
+    @property
+    def place(self) -> str:
+        """Where the storage is that nodes are asked for."""
+        return "the storage" if self._sign is None else self._storage.place(self._sign.parent)
 
     def ask(self, node: Node) -> bool:
         """Send a node the question; False, and nothing is sent, if the storage cannot be written just now."""

@@ -17,6 +17,7 @@ from kdsearch.spaces.errors import UsageError
 _NODE: Final = "node:"  # the prefix under which Ray lists each node as a resource of its own
 _HEAD: Final = "node:__internal_head__"
 _HIDDEN: Final = "object_store_memory"
+_OF_A_GROUP: Final = "_group_"  # in names of what a pack has taken of a node
 _MOST_NODES: Final = 6  # that a message lists
 _ROUNDING: Final = 1e-9
 
@@ -154,7 +155,7 @@ def told(resources: Mapping[str, float]) -> str:
     parts += [
         f"{amount:g} {name}"
         for name, amount in sorted(resources.items())
-        if name not in plain and not name.startswith(_NODE)
+        if name not in plain and not name.startswith(_NODE) and _OF_A_GROUP not in name
     ]
     parts += [
         f"{amount:g} {name}"

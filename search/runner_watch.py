@@ -51,6 +51,7 @@ _GRACE_S: Final = {
     KEPT_OFF: 10.0,
 }  # a pack that ends and one that begins leave a gap
 _AGAIN_S: Final = 300.0  # until a node that is not fit is asked once more
+_ASK_S: Final = 5.0  # until it is tried again to ask one
 _MOST_NODES: Final = 6  # that a message lists
 _MOST_DEMANDS: Final = 8  # nodes that are asked for at a time
 
@@ -229,21 +230,27 @@ class Watch:
         for node in nodes:
             due = node.id not in self._avoided or self._now() >= self._again[node.id]
             asked = node.id in fleet.fit or fleet.is_asked(node.id)
-            if due and not asked and not fleet.busy and fitting(node.total, self._bundle):
-                fleet.ask(node)
+            if not due or asked or fleet.busy or not fitting(node.total, self._bundle):
+                continue
+            if not fleet.ask(node):
+                why = f"it cannot be asked while {fleet.place} cannot be written"
+                self._leave_out(node, why, again_s=_ASK_S)
 
     def _take(self, fleet: Fleet, answer: Answer) -> None:
         """Use the node, or show why not; what changes is written down."""
-        node, before = answer.node, self._avoided.pop(answer.node.id, None)
-        if not answer.wrong:
-            fleet.fit.add(node.id)
-            if before is not None:
-                self._coordinator.notices.event(CLUSTER, {"what": USED, "node": node.name})
-                self._coordinator.notices.over(node.id)
-                self._tick()
+        node = answer.node
+        if answer.wrong:
+            self._leave_out(node, "; ".join(answer.wrong), again_s=_AGAIN_S)
             return
-        self._avoided[node.id] = why = "; ".join(answer.wrong)
-        self._again[node.id] = self._now() + _AGAIN_S
+        fleet.fit.add(node.id)
+        if self._avoided.pop(node.id, None) is not None:
+            self._coordinator.notices.event(CLUSTER, {"what": USED, "node": node.name})
+            self._coordinator.notices.over(node.id)
+            self._tick()
+
+    def _leave_out(self, node: Node, why: str, *, again_s: float) -> None:
+        before, self._avoided[node.id] = self._avoided.get(node.id), why
+        self._again[node.id] = self._now() + again_s
         if why != before:
             told = {"what": LEFT_OUT, "node": node.name, "reason": why}
             self._coordinator.notices.event(CLUSTER, told)

@@ -13,11 +13,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from kdsearch.search.trialdb import spool
 from kdsearch.search.trialdb.database import TrialDatabase
@@ -51,8 +51,17 @@ class WriterStatus:
     trouble: str | None  # why the database is away, None while it is not
 
 
-def _nothing(batch: Sequence[Operation]) -> None:
-    """Nobody waits for batches."""
+class Hears(Protocol):
+    """Who is told where batches went, in the writer's thread and in order; must neither raise nor take long."""
+
+    def stored(self, batch: Sequence[Operation]) -> None:
+        """It is in the database."""
+
+    def spooled(self, batch: Sequence[Operation]) -> None:
+        """It waits in the spool."""
+
+    def brought_in(self) -> None:
+        """All that waited in the spool is in the database."""
 
 
 class WriterClosedError(TrialDatabaseError):
@@ -81,19 +90,18 @@ class Writer:
         answer_s: float = 60.0,
         spool_folder: Path | None = None,
         spool_limit_bytes: int = 2**30,
-        on_stored: Callable[[Sequence[Operation]], None] = _nothing,
+        hears: Hears | None = None,
     ) -> None:
         """Bring in what an earlier driver spooled, and start.
 
         patience_s: how long a batch is tried before it is spooled; retry_spool_s: how often the spool is tried then.
         answer_s: a server that takes longer for a batch counts as one that does not answer.
-        on_stored: called in the writer's thread with every batch that went into the database, not through the spool;
-        must not raise.
+        hears: told in the writer's thread where batches went.
         """
         self._database, self._lease, self._answer_s = database, lease, answer_s
         self._flush_interval_s, self._batch_rows = flush_interval_s, batch_rows
         self._patience_s, self._retry_spool_s, self._heartbeat_s = patience_s, retry_spool_s, heartbeat_s
-        self._on_stored = on_stored
+        self._hears = hears
         self._spool, self._spool_limit_bytes = (
             spool.spool_path(database, sweep, spool_folder),
             spool_limit_bytes,
@@ -249,8 +257,8 @@ class Writer:
                 _LOG.warning("%s; writing to %s until it is back", trouble.message, self._spool)
                 self._last_spool_try = time.monotonic()
                 self._put_aside(batch, trouble)
-            else:
-                self._on_stored(batch)
+            elif self._hears is not None:
+                self._hears.stored(batch)
         with self._change:
             self._stored += len(batch)
             self._change.notify_all()
@@ -291,6 +299,8 @@ class Writer:
             raise type(trouble)(f"{trouble.message}, and {error.message}", error.hint) from error
         with self._change:
             self._spooled += len(batch)
+        if self._hears is not None:
+            self._hears.spooled(batch)
 
     def _bring_in_spool(self) -> None:
         self._last_spool_try = time.monotonic()
@@ -309,6 +319,8 @@ class Writer:
         self._last_write = time.monotonic()
         with self._change:
             self._spooled, self._trouble = 0, None
+        if self._hears is not None:
+            self._hears.brought_in()
 
     def _renew(self) -> None:
         self._last_write = time.monotonic()

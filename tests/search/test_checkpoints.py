@@ -94,6 +94,22 @@ def test_what_is_stored_between_the_last_word_and_the_end_is_not_missed(folder):
     assert names(folder) == ["1-2.pt", "1-4.pt", "1-6.pt", "1-x.pt", "2-10.pt"]
 
 
+def test_what_waits_in_the_spool_makes_files_useless_when_it_is_brought_in(folder):
+    behind = Behind(CheckpointFiles(folder))
+    behind.stored([saved(1, 4)])
+    behind.spooled([saved(1, 6), saved(2, 10)])
+    end = op.ResultRow(number=11, attempt=1, state=TrialState.STOPPED, at=NOW)
+    behind.spooled([op.FinishTrials("s", (end,))])
+    assert behind.close(60)
+    assert names(folder) == ["1-4.pt", "1-6.pt", "1-x.pt", "11-2.pt", "2-10.pt", "2-2.pt"]
+    behind = Behind(CheckpointFiles(folder))
+    behind.spooled([saved(1, 6), op.FinishTrials("s", (end,))])
+    behind.brought_in()
+    behind.brought_in()
+    assert behind.close(60)
+    assert names(folder) == ["1-6.pt", "1-x.pt", "2-10.pt", "2-2.pt"]
+
+
 def test_a_complete_sweep_leaves_no_file(folder):
     behind = Behind(CheckpointFiles(folder))
     behind.stored([saved(2, 10)])

@@ -90,6 +90,11 @@ def test_resources_of_a_sweep_file_are_checked(resources, words):
     assert load_sweep("ktg-digits", ["run.resources={memory: 2e9}"]).run.resources == {"memory": 2e9}
 
 
+def test_what_packs_have_taken_is_not_among_a_nodes_resources():
+    taken = {"bundle_group_0_5ac": 999.9, "bundle_group_5ac": 999.9, "CPU_group_5ac": 1, "fast": 1}
+    assert told({"CPU": 2, **taken}) == "2 CPU cores, 0 GPUs and 1 fast"
+
+
 @pytest.mark.parametrize(("gib", "words"), [(2, "2 GiB"), (0.5, "0.5 GiB"), (7453.2, "7,450 GiB")])
 def test_memory_in_words(gib, words):
     assert told({"CPU": 1, "memory": gib * 2**30}).endswith(f"and {words} of memory")

@@ -36,7 +36,7 @@ class Fleet:
 
     def __init__(self, *fit):
         self.fit, self.asked, self.said, self.waiting = set(fit), [], [], set()
-        self.most = 8
+        self.most, self.full, self.place = 8, False, "/shared"
 
     @property
     def busy(self):
@@ -48,8 +48,11 @@ class Fleet:
         return said
 
     def ask(self, node):
+        if self.full:
+            return False
         self.asked.append(node.id)
         self.waiting.add(node.id)
+        return True
 
     def is_asked(self, node_id):
         return node_id in self.waiting
@@ -203,6 +206,27 @@ def test_a_node_that_joins_is_asked_before_it_is_used():
     world.nodes = world.nodes[1:3]
     world.after(1)
     assert world.watch.nodes() == ["b"]
+    assert world.coordinator.notices.texts == ()
+
+
+def test_a_node_that_cannot_be_asked_is_told_and_tried_again_soon():
+    fleet = Fleet("a")
+    fleet.full = True
+    world = World(fleet=fleet)
+    world.after(2)
+    world.nodes = [node("a"), node("b")]
+    world.after(20)
+    assert fleet.asked == []
+    assert world.whats == ["node joined", "node left out"]
+    (text,) = world.coordinator.notices.texts
+    assert text == "node b is not used: it cannot be asked while /shared cannot be written"
+    fleet.full = False
+    world.after(6)
+    assert fleet.asked == ["b"]
+    fleet.said = [Answer(world.nodes[1])]
+    world.after(2)
+    assert world.whats[-1] == "node used after all"
+    assert "b" in fleet.fit
     assert world.coordinator.notices.texts == ()
 
 

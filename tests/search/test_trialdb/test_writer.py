@@ -486,20 +486,28 @@ def test_how_a_driver_is(database, clock):
     assert database.driver_state("s") == "none"
 
 
-def test_batches_are_told_once_they_are_in_the_database_and_not_from_the_spool(database, make):
-    told, held = [], []
+def test_batches_are_told_where_they_went_and_when_the_spool_was_brought_in(database, make):
+    told = []
 
-    def stored(batch):
-        told.append([row.number for operation in batch for row in operation.rows])
-        held.append({trial.number for trial in database.trials("s")})
+    class Hears:
+        def stored(self, batch):
+            told.append(("stored", numbers(batch), {trial.number for trial in database.trials("s")}))
 
-    with Writer(database, "s", **NEVER_BACK, on_stored=stored) as writer:
+        def spooled(self, batch):
+            told.append(("spooled", numbers(batch)))
+
+        def brought_in(self):
+            told.append(("brought in", {trial.number for trial in database.trials("s")}))
+
+    def numbers(batch):
+        return [row.number for operation in batch for row in operation.rows]
+
+    with Writer(database, "s", **NEVER_BACK, hears=Hears()) as writer:
         writer.submit(AddTrials("s", (make.trial(1),)))
         writer.flush()
-        assert held == [{1}]
+        assert told == [("stored", [1], {1})]
         with locked(database):
             writer.submit(AddTrials("s", (make.trial(2),)))
             writer.flush()
             assert writer.status.spooled == 1
-    assert [trial.number for trial in database.trials("s")] == [1, 2]
-    assert told == [[1]]
+    assert told[1:] == [("spooled", [2]), ("brought in", {1, 2})]
