@@ -285,9 +285,10 @@ def fill_disk(site: Site) -> None:
 
     filler = threading.Thread(target=fill)
     before = site.told("written again")
+    assert site.told("not written") == before, "checkpoints could not be written before the disk was full"
     filler.start()
     try:
-        site.wait("checkpoint that cannot be written", lambda: site.told("not written") > 0)
+        site.wait("checkpoint that cannot be written", lambda: site.told("not written") > before)
         site.more("epochs on a full disk", site.epochs, by=60)
     finally:
         over.set()
@@ -341,9 +342,8 @@ def account(site: Site, trials: int) -> dict[str, Any]:
         query = "SELECT number, n, ending, reason, checkpoint_epoch FROM attempt ORDER BY number, n"
         _say("\n".join(str(row) for row in site.ask(query) if row[0] in wrong))
     assert not wrong, f"results that differ from the undisturbed sweep's: {wrong}"
-    query = (
-        """SELECT v.number, m.name, v.step, v.value FROM metric_value v JOIN metric m ON m.id = v.metric_id"""
-    )
+    query = """SELECT v.number, m.name, v.step, coalesce(v.value, v.nonfinite::float8)
+        FROM metric_value v JOIN metric m ON m.id = v.metric_id"""
     rows = {(number, name, step): value for number, name, step, value in site.ask(query)}
     other = [key for key in rows.keys() & values.keys() if not _same(rows[key], values[key])]
     assert not other, f"values of epochs that differ from the undisturbed sweep's: {other}"
@@ -455,8 +455,8 @@ def _is_ours(process: int) -> bool:
 
 
 def _mount(folder: Path) -> bool:
-    """Mount a file system of 1 MB; False where this user may not."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    """Mount a file system of 4 MB; False where this user may not."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
     if shutil.which("mount") is None:
         return False
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
