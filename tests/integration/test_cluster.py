@@ -15,12 +15,15 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
+from kdsearch.search.notices import KEPT_OFF
 from kdsearch.search.trialdb import TrialDatabase, read_record
 from kdsearch.search.trialdb.errors import DatabaseMissingError
+from kdsearch.search.trialdb.states import Ending
 from kdsearch.spaces.errors import UnknownNameError
 
 pytestmark = [
@@ -52,11 +55,38 @@ def meet(*given):
 Coordinator.on_result = meet
 main()
 """  # a driver that takes in no epoch before another driver has one too
+NOTING = """
+from pathlib import Path
+from kdsearch.search.cli import main
+from kdsearch.search.coordinator import Coordinator
+
+start, take_back = Coordinator.on_start, Coordinator.on_return
+
+def attempts(coordinator, job):
+    return [(number, coordinator._trials[number].attempt) for number in coordinator._out.members(job)]
+
+def write(name, lines):
+    with Path(name).open("a") as file:
+        file.writelines(line + "\\n" for line in lines)
+
+def noted(self, job, place=None):
+    before = attempts(self, job)
+    start(self, job, place)
+    begun = [each for each in attempts(self, job) if each not in before]
+    write("begun", [f"{number} {attempt} {place.node if place else None}" for number, attempt in begun])
+
+def returned(self, job):
+    write("returned", [f"{number}" for number in self._out.members(job)])
+    take_back(self, job)
+
+Coordinator.on_start, Coordinator.on_return = noted, returned
+main()
+"""  # a driver that notes where each attempt begins, and what was handed out in vain
 
 
-def sweep_of(trials=12, *, trainable=None, **run):
+def sweep_of(trials=12, *, name="s", trainable=None, **run):
     return {
-        "name": "s",
+        "name": name,
         "space": SPACE,
         "trainable": {**CONSTANT, **(trainable or {})},
         "searcher": {"kind": "random", "trials": trials},
@@ -93,11 +123,12 @@ def nodes(cluster, *each):
 
 
 class Driver:
-    """`kdsearch` as a process of its own, in a folder of its own."""
+    """`kdsearch` as a process of its own, in a folder of its own, with a database there if no other is given."""
 
-    def __init__(self, folder, cluster, *arguments, program=PROGRAM, **environment):
+    def __init__(self, folder, cluster, *arguments, name="s", program=PROGRAM, db=None, **environment):
         folder.mkdir(parents=True, exist_ok=True)
-        self.database = folder / "t.db"
+        self.folder, self.name, self.database = folder, name, folder / "t.db"
+        self.url = db or f"sqlite:///{self.database}"
         self.output = (folder / f"output-{secrets.token_hex(2)}.txt").open("w+")
         self.process = subprocess.Popen(
             [
@@ -107,8 +138,6 @@ class Driver:
                 *arguments,
                 "--address",
                 cluster.address,
-                "--db",
-                "sqlite:///t.db",
             ],
             cwd=folder,
             env={
@@ -116,6 +145,7 @@ class Driver:
                 "OMP_NUM_THREADS": "1",
                 "COLUMNS": "400",
                 "KDSEARCH_ALLOW_OPEN_CLUSTER": "1",
+                "KDSEARCH_DB": self.url,  # it may hold a password, and anybody may read command lines
                 **environment,
             },
             stdout=self.output,
@@ -131,21 +161,47 @@ class Driver:
         code = self.process.wait(PATIENCE_S)
         return code, self.told
 
+    def opened(self):
+        return TrialDatabase.open(self.url, create=False, read_only=True)
+
     def events(self, kind):
         try:
-            with TrialDatabase.open(f"sqlite:///{self.database}", create=False, read_only=True) as database:
-                return [event.data for event in database.events("s", kinds=[kind])]
+            with self.opened() as database:
+                return [event.data for event in database.events(self.name, kinds=[kind])]
         except (DatabaseMissingError, UnknownNameError):  # the driver is not that far
             return []
 
     def record(self):
-        with TrialDatabase.open(f"sqlite:///{self.database}", create=False, read_only=True) as database:
-            return read_record(database, "s")
+        with self.opened() as database:
+            return read_record(database, self.name)
+
+    def attempts(self):
+        """All of them, in the order of their beginnings."""
+        with self.opened() as database:
+            return sorted(database.attempts(self.name), key=lambda each: each.started)
+
+    def endings(self):
+        """What its attempts came to, for each trial."""
+        ends = {}
+        for each in self.attempts():
+            ends.setdefault(each.number, []).append(each.ending)
+        return ends
 
     def span(self):
-        with TrialDatabase.open(f"sqlite:///{self.database}", create=False, read_only=True) as database:
-            attempts = database.attempts("s")
-        return min(a.started for a in attempts), max(a.ended for a in attempts)
+        attempts = self.attempts()
+        return attempts[0].started, max(each.ended for each in attempts)
+
+    def noted(self, what):
+        """The lines that NOTING wrote, as tuples of words."""
+        path = self.folder / what
+        return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def places(self):
+        """The node of each attempt, for each trial, by NOTING."""
+        places = {}
+        for number, attempt, node in self.noted("begun"):
+            assert places.setdefault(int(number), {}).setdefault(int(attempt), node) == node
+        return {number: [each[n] for n in sorted(each)] for number, each in places.items()}
 
     def __enter__(self):
         return self
@@ -157,10 +213,11 @@ class Driver:
         self.output.close()
 
 
-def begin(folder, cluster, sweep, *options, program=PROGRAM, **environment):
+def begin(folder, cluster, sweep, *options, program=PROGRAM, db=None, **environment):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "s.yaml").write_text(yaml.safe_dump(sweep))
-    return Driver(folder, cluster, "sweep", "s.yaml", *options, program=program, **environment)
+    arguments = ("sweep", "s.yaml", *options)
+    return Driver(folder, cluster, *arguments, name=sweep["name"], program=program, db=db, **environment)
 
 
 def wait_for(condition, driver):
@@ -173,6 +230,12 @@ def wait_for(condition, driver):
 
 def whats(driver):
     return [event["what"] for event in driver.events("cluster")]
+
+
+def measured(record):
+    """A sweep's curves without times."""
+    curves = record.curves[record.curves["metric"] != "seconds"].reset_index(drop=True)
+    return curves.assign(metric=curves["metric"].astype(str))
 
 
 COLUMNS = ["number", "state", "error", "last_epoch", "seed"]
@@ -257,8 +320,7 @@ def test_a_node_that_joins_beside_another_is_used_while_that_one_works(cluster, 
         with nodes(cluster, {}):
             code, told = driver.ends()
     assert code == 0, told
-    with TrialDatabase.open(f"sqlite:///{driver.database}", create=False, read_only=True) as database:
-        attempts = sorted(database.attempts("s"), key=lambda each: each.started)
+    attempts = driver.attempts()
     assert len(attempts) == 24
     together = [a for a, b in itertools.pairwise(attempts) if b.started < a.ended]
     assert len(together) >= 4
@@ -283,8 +345,74 @@ def test_nodes_without_kdsearch_are_named_or_sent_the_code(cluster, tmp_path):
             assert set(sent.record().trials["state"]) == {"complete"}
 
 
-def test_two_sweeps_have_half_of_the_cluster_each_and_do_not_mix(cluster, tmp_path):
-    alone = None
+def test_a_trial_that_failed_goes_to_another_node(cluster, tmp_path):
+    bad = {1, 4, 7}
+    trainable = {"epochs": 3, "fail": sorted(bad), "at": 2, "marker": str(tmp_path)}
+    sweep = sweep_of(trials=10, trainable=trainable, backoff_s=0)
+    with nodes(cluster, {}, {}), begin(tmp_path, cluster, sweep, program=NOTING) as driver:
+        code, told = driver.ends()
+    assert code == 0, told
+    trials, places = driver.record().trials, driver.places()
+    assert list(trials["number"]) == list(range(10))
+    assert set(trials["state"]) == {"complete"}
+    assert driver.endings() == {n: [Ending.FAILED, None] if n in bad else [None] for n in range(10)}
+    assert {n: len(each) for n, each in places.items()} == {n: 1 + (n in bad) for n in range(10)}
+    assert all(places[n][0] != places[n][1] for n in bad), places
+
+
+def test_a_trial_whose_other_node_is_busy_for_long_waits_for_it_and_is_charged_with_its_failure_alone(
+    cluster, tmp_path
+):
+    """Its own node, which is free, declines it four times; then it is bound to the other one, where a trial is long."""
+    long = sweep_of(trials=1, trainable={"epochs": 1, "epoch_s": 10**6})
+    sweep = sweep_of(trials=3, trainable={"fail": [1], "marker": str(tmp_path)}, backoff_s=0, attempts=2)
+    with (
+        nodes(cluster, {}, {}),
+        begin(tmp_path / "long", cluster, long, "--max-concurrent", "1", program=NOTING) as other,
+    ):
+        wait_for(other.places, other)
+        with begin(tmp_path, cluster, sweep, program=NOTING) as driver:
+            wait_for(lambda: KEPT_OFF in whats(driver), driver)
+            assert len(driver.places()[1]) == 1
+            other.process.kill()
+            code, told = driver.ends()
+    assert code == 0, told
+    places = driver.places()
+    ((busy,),) = other.places().values()
+    assert busy not in {*places[0], *places[2], places[1][0]}
+    assert places[1][1:] == [busy]
+    assert driver.noted("returned") == [("1",)] * 4
+    assert set(driver.record().trials["state"]) == {"complete"}
+    assert driver.endings() == {0: [None], 1: [Ending.FAILED, None], 2: [None]}
+
+
+def test_fractions_and_resources_of_ones_own_lead_packs_to_the_node_that_has_them(cluster, tmp_path):
+    sweep = sweep_of(trials=10, trainable={"epoch_s": 0.4}, cpus=0.5, gpus=0.5, resources={"fast": 0.5})
+    two, both = {"num_cpus": 2}, {"num_cpus": 2, "num_gpus": 1, "resources": {"fast": 1}}
+    with (
+        nodes(cluster, two, both) as (_, fast),
+        begin(tmp_path, cluster, sweep, program=NOTING) as driver,
+    ):
+        code, told = driver.ends()
+    assert code == 0, told
+    assert set(driver.record().trials["state"]) == {"complete"}
+    assert driver.places() == {number: [fast.node_id] for number in range(10)}
+    attempts = driver.attempts()
+    at_once = [sum(a.started <= b.started < a.ended for a in attempts) for b in attempts]
+    assert max(at_once) == 2  # a pack takes half of the GPU and of what is fast
+
+
+@pytest.fixture
+def databases(request):
+    """The URLs of the databases of sweeps "a" and "b": files of their own, or one that both share."""
+    if request.param == "files":
+        return None, None
+    url = request.getfixturevalue("postgresql_url")
+    return url, url
+
+
+@pytest.mark.parametrize("databases", ["files", "one PostgreSQL"], indirect=True)
+def test_two_sweeps_have_half_of_the_cluster_each_and_do_not_mix(cluster, tmp_path, databases):
     with nodes(cluster, {}, {}):
         with begin(tmp_path / "alone", cluster, sweep_of(trials=8), "--max-concurrent", "1") as driver:
             assert driver.ends()[0] == 0, driver.told
@@ -293,13 +421,14 @@ def test_two_sweeps_have_half_of_the_cluster_each_and_do_not_mix(cluster, tmp_pa
             begin(
                 tmp_path / name,
                 cluster,
-                sweep_of(trials=8),
+                sweep_of(trials=8, name=name),
                 "--max-concurrent",
                 "1",
                 program=MEETING,
+                db=db,
                 OTHERS=str(tmp_path / other),
             )
-            for name, other in ("ab", "ba")
+            for (name, other), db in zip(("ab", "ba"), databases, strict=True)
         ]
         with drivers[0], drivers[1]:
             for driver in drivers:
@@ -307,7 +436,9 @@ def test_two_sweeps_have_half_of_the_cluster_each_and_do_not_mix(cluster, tmp_pa
                 assert code == 0, told
                 record = driver.record()
                 assert record.trials[COLUMNS].equals(alone.trials[COLUMNS])
-                assert len(record.curves) == len(alone.curves)
+                pd.testing.assert_frame_equal(record.draws, alone.draws)
+                pd.testing.assert_frame_equal(measured(record), measured(alone))
+                assert driver.endings() == {number: [None] for number in range(8)}
                 assert whats(driver) == []  # nobody waited
         spans = [driver.span() for driver in drivers]
     assert max(start for start, _ in spans) < min(end for _, end in spans)  # side by side: they met
