@@ -288,15 +288,17 @@ class Watch:
         return not self.kept_off or any(node.id not in each for each in self.kept_off)
 
     def _wait(self, nodes: Sequence[Node], running: int, why: str) -> None:
-        if self._waits is None or self._waits.why != why:
-            self._over()
-            self._waits = _Episode(why, self._now())
-        lasts = self._now() - self._waits.since
+        now = self._now()
+        if self._waits is None:
+            self._waits = _Episode(why, since=now, begun=now)
+        elif self._waits.why != why:  # they wait on, for another reason
+            self._waits = _Episode(why, since=now, begun=self._waits.begun, shown=self._waits.shown)
+        lasts = now - self._waits.since
         if lasts < _GRACE_S[why]:
             return
         needs = told(self._bundle)
         if not self._waits.told:
-            self._waits.told = True
+            self._waits.told = self._waits.shown = True
             self._coordinator.notices.event(
                 CLUSTER,
                 {
@@ -319,8 +321,8 @@ class Watch:
             )
 
     def _over(self) -> None:
-        if self._waits is not None and self._waits.told:
-            waited = self._now() - self._waits.since
+        if self._waits is not None and self._waits.shown:
+            waited = self._now() - self._waits.begun
             self._coordinator.notices.event(CLUSTER, {"what": PLACED, "waited_s": round(waited, 1)})
             self._coordinator.notices.over(CLUSTER)
             self._tick()
@@ -329,11 +331,13 @@ class Watch:
 
 @dataclass
 class _Episode:
-    """Packs have been waiting, without a break, for one reason."""
+    """Packs have been waiting without a break."""
 
     why: str
-    since: float
-    told: bool = False
+    since: float  # for this reason
+    begun: float  # for any
+    told: bool = False  # this reason
+    shown: bool = False  # any
 
 
 def _listed(nodes: Sequence[Node], *, free: bool, avoided: Collection[str]) -> str:

@@ -174,7 +174,11 @@ def test_a_stranger_gets_nowhere_and_a_password_is_nowhere(run: Run, postgresql,
         ports = {port for each in processes for _, port in found[each]}
         assert not ports & _STANDARD_PORTS
         web = {port for each in processes for _, port in found[each] if "dashboard" in commands[each].lower()}
-        assert {knock(f"http://127.0.0.1:{port}")[0] for port in web} <= {Door.CLOSED, Door.UNCLEAR, Door.OTHER}
+        assert {knock(f"http://127.0.0.1:{port}")[0] for port in web} <= {
+            Door.CLOSED,
+            Door.UNCLEAR,
+            Door.OTHER,
+        }
         # who is let in: one with the session's token, which the children's environment holds and nothing else does
         doors = {port for _, port in found[servers[0]]}
         token = _variable(servers[0], "RAY_AUTH_TOKEN")

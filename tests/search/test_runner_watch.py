@@ -139,6 +139,27 @@ def test_packs_that_keep_off_the_only_room_there_is_are_told():
     assert world.coordinator.notices.texts == ()
 
 
+def test_packs_that_wait_on_for_another_reason_were_not_placed_in_between():
+    world = World()
+    world.nodes = [node("a", 1, free=0), node("b", 1, free=0)]
+    world.coordinator.packs, world.watch.kept_off = (1, 2), [["a"]]
+    world.after(12)
+    assert world.whats == ["no room is free"]
+    world.nodes = [node("a", 1), node("b", 1, free=0)]
+    world.after(5)
+    assert "others hold the rest" in world.coordinator.notices.texts[0]  # until the other reason has lasted
+    world.after(8)
+    assert world.whats == ["no room is free", "room is free only where packs failed"]
+    assert "have failed on the nodes that have room" in world.coordinator.notices.texts[0]
+    world.nodes = [node("a", 1, free=0), node("b", 1, free=0)]
+    world.after(3)
+    world.coordinator.packs = (2, 0)
+    world.after(2)
+    assert world.whats[2:] == ["placed"]
+    assert world.coordinator.events[-1]["waited_s"] > 25
+    assert world.coordinator.notices.texts == ()
+
+
 def test_packs_that_are_starting_wait_for_nobody():
     world = World()
     world.nodes = [node("a", 2, free=0)]
