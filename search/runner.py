@@ -19,7 +19,7 @@ from typing import Any
 
 from kdsearch.search.coordinator import Coordinator
 from kdsearch.search.notices import CLUSTER
-from kdsearch.search.runner_access import access
+from kdsearch.search.runner_access import access, is_website
 from kdsearch.search.runner_resources import RayOptions, Slots, counted
 from kdsearch.search.runner_scratch import scratch_folder
 from kdsearch.search.shipping import packed_code
@@ -62,6 +62,8 @@ def ray_session(options: RayOptions, say: Callable[[str], None] = lambda _: None
             refuses the token that is found here.
 
     """
+    if options.address is not None:
+        _probe(options.address)
     with variables_set({**_ENVIRONMENT, **access(options.address, allow_open=options.allow_open)}):
         import ray  # noqa: PLC0415 must come after the environment is set
 
@@ -79,8 +81,6 @@ def ray_session(options: RayOptions, say: Callable[[str], None] = lambda _: None
 
 
 def _start(options: RayOptions) -> None:
-    if options.address is not None:
-        _probe(options.address)
     threads = str(max(1, int(options.cpus)))
     variables = {
         "OMP_NUM_THREADS": threads,
@@ -118,7 +118,7 @@ def _init(options: RayOptions, runtime_env: dict[str, Any]) -> None:
 
 
 def _probe(address: str) -> None:
-    """Refuse an address where nothing listens: `ray.init` would try for ever, deaf to signals."""
+    """Refuse an address where no node of Ray can be: `ray.init` would try for ever, deaf to signals."""
     if address.startswith("ray://"):
         raise UsageError(
             f"{address} is a Ray Client address, over which Ray Tune cannot be watched",
@@ -145,6 +145,12 @@ def _probe(address: str) -> None:
             f"no Ray cluster answers at {address}: {error.strerror or error}",
             "Is the address right, and is the cluster up? `ray status --address HOST:PORT` tells.",
         ) from None
+    if is_website(address):
+        raise UsageError(
+            f"{address} is the port of a dashboard or another web server, not of a node",
+            "Give the head's own: --address HOST:6379, unless `ray start --port` said otherwise; or hand it over: "
+            f"kdsearch submit --address http://{address}.",
+        )
 
 
 def _slots(options: RayOptions, say: Callable[[str], None]) -> Slots:

@@ -130,7 +130,7 @@ def access(address: str | None, *, allow_open: bool = False) -> dict[str, str]:
     if door in {Door.OPEN, Door.UNCLEAR} and not local:
         _check_open(found, door, allow_open=allow_open)
     if door is Door.CLOSED:
-        _check_token(address, token, mode)
+        _check_token(found, token, mode)
     return {**variables, LOOPBACK: "0"} if local and "://" not in found else variables
 
 
@@ -326,6 +326,11 @@ def _knock_at_jobs(address: str, token: Token | None) -> Door:
         ValueError,
     ):  # one who does not answer, or not so that we understand, or nobody
         return Door.UNCLEAR if _listens(*_host_and_port(address)) else Door.SILENT
+
+
+def is_website(address: str) -> bool:
+    """Whether HOST:PORT answers as the dashboard of a Ray does, or as another web server: no node does."""
+    return _knock_at_jobs(f"http://{address}", None) in {Door.OPEN, Door.CLOSED}
 
 
 class _NoRedirects(HTTPRedirectHandler):

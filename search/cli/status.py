@@ -6,6 +6,8 @@ compare methods.
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from typing import Any
 
 import click
@@ -53,10 +55,12 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
     for row in rows:
         for text in row["troubles"]:
             console.print(f"{row['name']}: {text}", style="yellow", markup=False, soft_wrap=True)
-        if _state(row) == "driver gone":
-            click.echo(
-                f"The driver of {row['name']} ended without a word. Go on with: kdsearch resume {row['name']}"
-            )
+        how = {
+            "driver gone": "The driver of {} ended without a word.",
+            "interrupted": "{} was interrupted.",
+        }.get(_state(row))
+        if how is not None:
+            click.echo(f"{how.format(row['name'])} Go on with: {row['resume']}")
 
 
 def _print_tables(console: Console, rows: list[dict[str, Any]], *, brief: bool) -> None:
@@ -109,10 +113,19 @@ def row_of(database: TrialDatabase, name: str) -> dict[str, Any]:
         "best_trial": number,
         **tables,
         "driver": driver,
+        "resume": f"kdsearch resume {sweep.name}{_address_flag(sweep)}",
         "troubles": _troubles(database, name) if driver == "alive" else [],
         "created": sweep.created,
         "ended": sweep.ended,
     }
+
+
+def _address_flag(sweep: Sweep) -> str:
+    """The option that takes a resume to the cluster that the sweep began on; "" for one of its own."""
+    words = shlex.split(str(sweep.environment.get("command") or ""))
+    given = [word.partition("=")[2] for word in words if word.startswith("--address=")]
+    given += [value for option, value in itertools.pairwise(words) if option == "--address"]
+    return f" --address {shlex.quote(given[-1])}" if given and given[-1] != "local" else ""
 
 
 def _troubles(database: TrialDatabase, name: str) -> list[str]:

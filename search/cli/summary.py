@@ -64,11 +64,11 @@ def _failures(record: SweepRecord) -> list[dict[str, Any]]:
 
 
 def _gist(message: str) -> str:
-    """The line of a message that says most: of a traceback the last one, else the first."""
+    """The line of a message that says most: the first one, unless a traceback begins there."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if not lines:
         return "no reason was kept"
-    return lines[-1 if any(_TRACEBACK in line for line in lines) else 0]
+    return lines[-1 if _TRACEBACK in lines[0] else 0]
 
 
 def _findings(record: SweepRecord) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import pytest
+
 from kdsearch.search.cli.status import row_of
 from kdsearch.search.notices import ANEW, CLUSTER, standing
 from kdsearch.search.trialdb import TrialDatabase
@@ -53,8 +55,25 @@ def test_a_status_tells_what_stands_while_the_driver_lives(tmp_path):
             {"what": "node left out", "node": "n", "reason": "\x1b[2J\nat postgresql://u:planted@h/d"},
         )
         assert row_of(database, "s")["troubles"] == []
+        assert row_of(database, "s")["resume"] == "kdsearch resume s"
         lease = database.claim("s")
         (text,) = row_of(database, "s")["troubles"]
         assert text.startswith("node n is not used since ")
         assert text.endswith(": \\x1b[2J at postgresql://u:***@h/d")
         database.release(lease)
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("kdsearch sweep s.yaml", ""),
+        ("kdsearch sweep s.yaml --address local", ""),
+        ("kdsearch sweep s.yaml --address 10.0.0.1:6379 --name s", " --address 10.0.0.1:6379"),
+        ("kdsearch sweep s.yaml --address=auto", " --address auto"),
+    ],
+)
+def test_a_status_says_how_to_go_on_where_the_sweep_began(tmp_path, command, flag):
+    with TrialDatabase.open(f"sqlite:///{tmp_path / 't.db'}") as database:
+        told = {"kind": "sweep", "trainable": "constant", "settings": {}, "seed": 0, "code_version": ""}
+        database.create_sweep("s", **told, environment={"command": command})
+        assert row_of(database, "s")["resume"] == f"kdsearch resume s{flag}"

@@ -80,8 +80,11 @@ def test_an_address_where_nothing_listens_is_told_at_once():
         taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         options = runner.RayOptions(address=address, cpus=1, gpus=0, max_concurrent=None, data_root=None)
-        with pytest.raises(runner.RunnerError, match=f"no Ray cluster answers at {address}"):
-            runner._start(options)
+        with (
+            pytest.raises(runner.RunnerError, match=f"no Ray cluster answers at {address}"),
+            runner.ray_session(options),
+        ):
+            pass
 
 
 def test_an_error_that_nobody_foresaw_ends_the_run_resumably_and_its_traceback_is_kept(monkeypatch):

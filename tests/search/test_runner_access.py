@@ -12,7 +12,7 @@ import threading
 import pytest
 from click.testing import CliRunner
 
-from kdsearch.search import runner_access
+from kdsearch.search import runner, runner_access
 from kdsearch.search.cli.token import token as token_command
 from kdsearch.search.runner_access import Door, Token, access, find_token, is_loopback, kept_private, knock
 from kdsearch.spaces.errors import UsageError
@@ -147,6 +147,28 @@ def test_what_is_no_jobs_api_is_refused_with_where_that_is(allow_open):
         access(address, allow_open=allow_open)
     assert "http://HEAD:8265" in caught.value.hint
     assert "open" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [200, 401])
+def test_the_port_of_a_dashboard_is_no_nodes(code):
+    with (
+        serving(type("Dashboard", (_Jobs,), {"code": code})) as url,
+        pytest.raises(UsageError, match="is the port of a dashboard") as caught,
+    ):
+        runner._probe(url.removeprefix("http://"))
+    assert f"kdsearch submit --address {url}" in caught.value.hint
+
+
+def test_what_speaks_no_http_may_be_a_node():
+    with listening("127.0.0.1") as port:
+        runner._probe(f"127.0.0.1:{port}")
+
+
+def test_a_refused_token_is_told_with_the_address_that_auto_stands_for(monkeypatch):
+    answers(monkeypatch, Door.CLOSED, resolved=CLUSTER, known=Door.CLOSED)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong")
+    with pytest.raises(UsageError, match=rf"the Ray cluster at {CLUSTER} refuses the token"):
+        access("auto")
 
 
 def test_a_local_cluster_by_name_is_one_of_our_own():

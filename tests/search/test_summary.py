@@ -23,12 +23,15 @@ def test_trials_that_failed_for_one_reason_are_told_together_most_frequent_first
     hangs = (
         "failed in 2 attempts: no epoch ended within 9 s\nIt stood here (innermost call last):\n    sleep()"
     )
+    told = "failed in 2 attempts: KdsearchError: told to fail\nTraceback (most recent call last):\n ...\nKdsearchError"
+    rows += [(8, "failed", told)]
     rows += [(0, "complete", None), (3, "diverged", "its loss is not finite"), (6, "failed", hangs)]
     assert _failures(record_of(*rows)) == [
         {"reason": "ValueError: no such block", "trials": [2, 5]},
         {"reason": "failed in 1 attempt: the worker process ended", "trials": [1]},
         {"reason": "no reason was kept", "trials": [4]},
         {"reason": "failed in 2 attempts: no epoch ended within 9 s", "trials": [6]},
+        {"reason": "failed in 2 attempts: KdsearchError: told to fail", "trials": [8]},
     ]
     assert _failures(record_of((0, "complete", None))) == []
 
