@@ -33,14 +33,6 @@ class CheckpointFiles:
         self._folder, self._storage = folder, storage
         self._any = bool(storage.names(folder))  # a storage may take long to say that there is nothing
 
-    def stored(self, batch: Sequence[op.Operation]) -> None:
-        """Delete what a batch that is in the database makes useless."""
-        self.delete(useless(batch))
-
-    def forget(self, ended: Iterable[int]) -> None:
-        """Delete files of trials that have ended: of a driver that was killed before it came to it."""
-        self.delete(dict.fromkeys(ended, None))
-
     def clear(self) -> None:
         """Delete all: the sweep is complete."""
         self._storage.clear(self._folder)
@@ -130,10 +122,10 @@ class Behind:
                 before, self._before = self._before, {}
                 last, clear = self._closing, self._clear
             try:
-                if not (last and clear):
-                    self._files.delete(before)
-                elif clear:
+                if last and clear:
                     self._files.clear()
+                else:
+                    self._files.delete(before)
             except Exception:  # noqa: BLE001 files that stay cost room and nothing else
                 _LOG.exception("old checkpoints could not be deleted")
             if last:

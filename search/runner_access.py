@@ -241,7 +241,7 @@ def kept_private(path: Path) -> None:
         try:
             path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
         except OSError:
-            pass
+            pass  # told below, where others can read it
         else:
             _log.warning("others could read the token file %s: it is now its owner's alone", path)
             return

@@ -93,9 +93,8 @@ def _has_no_room(inner: Any, trial: Trial) -> bool:
     if trial.status != Trial.PENDING or trial in inner._resetting_trials:
         return False
     actor = inner._trial_to_actor.get(trial)
-    return (
-        actor is None or actor in inner._actor_manager._pending_actors_to_attrs
-    )  # which have no process yet
+    # an actor that is pending has no process yet
+    return actor is None or actor in inner._actor_manager._pending_actors_to_attrs
 
 
 def take_back(controller: Any, trial: Trial) -> None:

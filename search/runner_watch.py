@@ -45,11 +45,8 @@ _WORDS: Final = {
     KEPT_OFF: "{running} of {workers} packs run, since those that wait have failed on the nodes that have room,",
 }
 _LOOK_EVERY_S: Final = 1.0
-_GRACE_S: Final = {
-    NO_NODE: 2.0,
-    TAKEN: 10.0,
-    KEPT_OFF: 10.0,
-}  # a pack that ends and one that begins leave a gap
+# a pack that ends and one that begins leave a gap
+_GRACE_S: Final = {NO_NODE: 2.0, TAKEN: 10.0, KEPT_OFF: 10.0}
 _AGAIN_S: Final = 300.0  # until a node that is not fit is asked once more
 _ASK_S: Final = 5.0  # until it is tried again to ask one
 _MOST_NODES: Final = 6  # that a message lists
@@ -151,9 +148,8 @@ class Watch:
         self._avoided: dict[str, str] = {}  # ids of nodes that packs may not go to -> why
         self._again: dict[str, float] = {}  # ids of nodes that were asked -> when to ask once more
         self._demands: list[Any] = []
-        self.kept_off: Sequence[
-            Collection[str]
-        ] = ()  # for each pack that waits, the nodes that it may not go to
+        # for each pack that waits, the nodes that it may not go to
+        self.kept_off: Sequence[Collection[str]] = ()
 
     @property
     def workers(self) -> int:

@@ -15,7 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from kdsearch.analysis.sweep_kinds import CONFIRMATION, is_retraining, is_study, planned_runs
-from kdsearch.search.cli.common import database_option, debug_option, json_option, print_json, results
+from kdsearch.search.cli.common import (
+    database_flag,
+    database_option,
+    debug_option,
+    json_option,
+    print_json,
+    results,
+)
 from kdsearch.search.cli.databases import open_to_read
 from kdsearch.search.masking import masked
 from kdsearch.search.notices import CHECKPOINT, CLUSTER, standing
@@ -60,7 +67,7 @@ def status(names: tuple[str, ...], db: str, as_json: bool) -> None:  # noqa: FBT
             "interrupted": "{} was interrupted.",
         }.get(_state(row))
         if how is not None:
-            click.echo(f"{how.format(row['name'])} Go on with: {row['resume']}")
+            click.echo(f"{how.format(row['name'])} Go on with: {row['resume']}{database_flag(db)}")
 
 
 def _print_tables(console: Console, rows: list[dict[str, Any]], *, brief: bool) -> None:

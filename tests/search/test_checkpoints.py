@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kdsearch.search.checkpoints import Behind, CheckpointFiles, checkpoints_folder
+from kdsearch.search.checkpoints import Behind, CheckpointFiles, checkpoints_folder, useless
 from kdsearch.search.trialdb import operations as op
 from kdsearch.search.trialdb.states import TrialState
 
@@ -32,25 +32,25 @@ def saved(number, epoch):
 
 
 def test_a_stored_checkpoint_makes_earlier_ones_useless_and_no_later_ones(folder):
-    CheckpointFiles(folder).stored([saved(1, 4), saved(2, 2)])
+    CheckpointFiles(folder).delete(useless([saved(1, 4), saved(2, 2)]))
     assert names(folder) == ["1-4.pt", "1-6.pt", "1-x.pt", "11-2.pt", "2-10.pt", "2-2.pt"]
-    CheckpointFiles(folder).stored([saved(2, 10)])
+    CheckpointFiles(folder).delete(useless([saved(2, 10)]))
     assert names(folder) == ["1-4.pt", "1-6.pt", "1-x.pt", "11-2.pt", "2-10.pt"]
 
 
 def test_a_stored_end_makes_all_checkpoints_of_the_trial_useless(folder):
     end = op.ResultRow(number=1, attempt=1, state=TrialState.STOPPED, at=NOW)
-    CheckpointFiles(folder).stored([op.FinishTrials("s", (end,)), op.MarkRunningLost("s", ())])
+    CheckpointFiles(folder).delete(useless([op.FinishTrials("s", (end,)), op.MarkRunningLost("s", ())]))
     assert names(folder) == ["11-2.pt", "2-10.pt", "2-2.pt"]
 
 
 def test_what_a_killed_driver_did_not_come_to_is_made_good(folder, tmp_path):
-    CheckpointFiles(folder).forget([1, 3])
+    CheckpointFiles(folder).delete({1: None, 3: None})
     assert names(folder) == ["11-2.pt", "2-10.pt", "2-2.pt"]
     CheckpointFiles(folder).clear()
     assert not folder.exists()
     CheckpointFiles(tmp_path / "none").clear()
-    CheckpointFiles(tmp_path / "none").forget([1])
+    CheckpointFiles(tmp_path / "none").delete({1: None})
 
 
 class Hanging(CheckpointFiles):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kdsearch.search import launch
-from kdsearch.search.checkpoints import CheckpointFiles
+from kdsearch.search.checkpoints import CheckpointFiles, useless
 from kdsearch.search.config import parse_sweep
 from kdsearch.search.coordinator import Coordinator, Idle
 from kdsearch.search.past import past_trials
@@ -102,14 +102,14 @@ class Queue:
     def store(self, keep=0):
         batch = [self._waiting.popleft() for _ in range(len(self._waiting) - keep)]
         self._database.apply(batch)
-        self._files.stored(batch)
+        self._files.delete(useless(batch))
 
 
 def drive(sweep, database, folder, clock, *, lag=0, left=None):
     """Run a sweep from where the database says it stands; False if the driver was killed."""
     history = past_trials(database, "s")
     files = CheckpointFiles(folder / "checkpoints" / "s")
-    files.forget(number for number, past in history.items() if past.state in ENDED)
+    files.delete({number: None for number, past in history.items() if past.state in ENDED})
     queue = Queue(database, files, lag=lag, left=left)
     resumed = []
     try:
